@@ -1,0 +1,38 @@
+"""Engines behind one protocol (`edgewise.types.Backend`). Nobody outside this room asks which engine it has.
+
+A backend is a small class whose `load` returns a Runner; its engine is imported only when it loads a model. To add one: write the class,
+name it in `edgewise.registry` (or pass "your.module:Class"), and let its test inherit `edgewise.testing.BackendConformance`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from edgewise import registry
+from edgewise.errors import InvalidInput
+from edgewise.types import Backend, Execution, Runner
+
+__all__ = ["get", "installed", "load"]
+
+
+def get(name: str) -> Backend:
+    """The backend of that name (or "module:Class"). Its engine may still be missing: `load` and `version` say so."""
+    backend: Backend = registry.load("backend", name)()
+    return backend
+
+
+def installed() -> dict[str, Backend]:
+    """Every registered backend whose engine is installed, in the registry's order. Imports no engine."""
+    found = {name: get(name) for name in registry.names("backend")}
+    return {name: backend for name, backend in found.items() if importlib.util.find_spec(name) is not None}
+
+
+def load(model: bytes, execution: Execution) -> Runner:
+    """`model` (serialized ONNX, weights inside) as a Runner under `execution`.
+
+    Raises InvalidModel when the engine can't load it, MissingExtra when the engine isn't installed, InvalidInput for a precision, option
+    or thread count that it doesn't have.
+    """
+    if execution.threads < 1:
+        raise InvalidInput(f"threads={execution.threads}: give 1 or more")
+    return get(execution.backend).load(model, execution)

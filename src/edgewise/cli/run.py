@@ -1,0 +1,209 @@
+"""`edgewise run`: a model on files: pictures to labels and scores, arrays to arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgewise.errors import InvalidData, InvalidPackage
+from edgewise.types import Execution
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgewise.data.postprocess import Classify
+    from edgewise.data.preprocess import ImagePreprocess
+    from edgewise.types import Outputs, Signature, TensorSpec
+
+_FIRST_VALUES = 8
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What a file gave: bytes for an engine, and what stands around them in a package."""
+
+    data: bytes
+    execution: Execution
+    preprocess: ImagePreprocess | None = None
+    postprocess: Classify | None = None
+    note: str = ""
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A package (.edgew) or a model (.onnx).", metavar="FILE")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures (.png, .jpg …) or arrays (.npy; .npz by input name).", metavar="INPUT...")],
+    top: Annotated[int, typer.Option(help="How many labels to show.", min=1)] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    backend: Annotated[str | None, typer.Option(help="Engine to run on, instead of the one that measured best.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads, instead of what measured best.", min=1)] = None,
+) -> None:
+    """Run a model on pictures or arrays, and show labels and scores.
+
+    Example: edgewise run out/model.edgew cat.png dog.jpg --top 3
+    """
+    from edgewise import backends
+
+    for path in inputs:
+        if not path.is_file():
+            raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
+    model = _load(file, backend, threads)
+    runner = backends.load(model.data, model.execution)
+    try:
+        answers = [(path, runner.run(_feed(path, runner.signature, model.preprocess))) for path in inputs]
+    finally:
+        runner.close()
+    if as_json:
+        import msgspec
+
+        record = [{"input": str(path), **_record(outputs, model.postprocess, top)} for path, outputs in answers]
+        typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
+    else:
+        _show(answers, model, top)
+
+
+def _load(file: Path, backend: str | None, threads: int | None) -> _Model:
+    if file.suffix == ".onnx":
+        from edgewise.graph import Graph
+
+        return _Model(Graph.load(file).to_bytes(), _execution(None, backend, threads)[0])
+    from edgewise import package
+
+    found = package.open(file)
+    execution, note = _execution(found.execution, backend, threads)
+    # Where an engine has a form of its own in the package, that one was measured.
+    forms = [entry.name for entry in found.manifest.entries if entry.kind == "engine" and entry.engine == execution.backend]
+    return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note)
+
+
+def _execution(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
+    """What to run on, and a remark when that isn't what measured best. An engine's options mean nothing to another one."""
+    from edgewise import backends, registry
+
+    installed = backends.installed()
+    count = threads or (best.threads if best else 1)
+    first = next(iter(installed), registry.names("backend")[0])
+    if best is None:
+        return Execution(backend or first, threads=count), ""
+    if backend is not None and backend != best.backend:
+        return Execution(backend, threads=count), ""
+    if best.backend not in installed and backend is None and installed:
+        extra = registry.EXTRAS.get(best.backend, best.backend)
+        return Execution(first, threads=count), f"{best.backend} measured best, but isn't installed here: pip install 'edgewise[{extra}]'"
+    if best.backend in installed and best.precision not in installed[best.backend].precisions():
+        return replace(best, precision="fp32", threads=count), f"{best.precision} measured best, but this CPU hasn't got it"
+    return replace(best, threads=count), ""
+
+
+def _feed(path: Path, signature: Signature, preprocess: ImagePreprocess | None) -> dict[str, np.ndarray]:
+    """The model's inputs from one file. Raises InvalidData, InvalidPackage."""
+    if path.suffix == ".npz":
+        arrays = _arrays(path)
+        wanted = {spec.name for spec in signature.inputs}
+        if set(arrays) != wanted:
+            raise InvalidData(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; the model takes {', '.join(sorted(wanted))}")
+        return {spec.name: _fitted(arrays[spec.name], spec, path) for spec in signature.inputs}
+    if len(signature.inputs) != 1:
+        names = ", ".join(spec.name for spec in signature.inputs)
+        raise InvalidData(f"the model takes {len(signature.inputs)} inputs ({names}); give an .npz with an array for each")
+    (spec,) = signature.inputs
+    if path.suffix == ".npy":
+        return {spec.name: _fitted(_arrays(path)[""], spec, path)}
+    if preprocess is None:
+        raise InvalidData(f"{path}: this model says nothing about preprocessing, so it can't take a picture; give an .npy of {_text(spec)}")
+    from edgewise.data.picture import read_picture
+
+    if len(spec.shape) != 4 or not _matches(preprocess.sample_shape, spec.shape[1:]) or spec.dtype != "float32":
+        raise InvalidPackage(
+            f"the package's preprocessing gives float32 {preprocess.sample_shape}, its model takes {_text(spec)}; pack it again"
+        )
+    return {spec.name: _fitted(preprocess.apply(read_picture(path)), spec, path)}
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by name, or the one of an .npy under ""."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return dict(archive)
+        # Mapped: a header that claims more than the file holds is an error, and not an allocation.
+        return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+    except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile) as error:
+        raise InvalidData(f"can't read {path}: {error}; write it with numpy.save, without objects in it") from error
+
+
+def _fitted(array: np.ndarray, spec: TensorSpec, path: Path) -> np.ndarray:
+    """`array` as the model takes it, with the leading batch axis that one sample lacks. Never cast: a wrong dtype is a wrong file."""
+    import numpy as np
+
+    if array.dtype == spec.dtype:
+        for candidate in (array, array[None]):
+            if _matches(candidate.shape, spec.shape):
+                return np.ascontiguousarray(candidate)
+    raise InvalidData(f"{path} is {array.dtype} {array.shape}; the model takes {_text(spec)}")
+
+
+def _matches(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(wanted) and all(isinstance(axis, str) or axis == size for size, axis in zip(shape, wanted, strict=True))
+
+
+def _text(spec: TensorSpec) -> str:
+    return f"{spec.dtype} ({', '.join(map(str, spec.shape))})"
+
+
+def _logits(outputs: Outputs) -> np.ndarray:
+    if len(outputs) != 1:
+        raise InvalidPackage(f"the model gives {', '.join(outputs)}, and labels belong to one output; pack it again")
+    return next(iter(outputs.values()))
+
+
+def _record(outputs: Outputs, postprocess: Classify | None, top: int) -> dict[str, Any]:
+    """One input's answer as JSON data: `predictions`, a list for each sample, or `outputs` by name."""
+    if postprocess is None:
+        return {
+            "outputs": {
+                name: {"shape": list(array.shape), "dtype": str(array.dtype), "values": array.tolist()} for name, array in outputs.items()
+            }
+        }
+    samples = replace(postprocess, top=top).apply(_logits(outputs))
+    return {"predictions": [[prediction._asdict() for prediction in sample] for sample in samples]}
+
+
+def _show(answers: list[tuple[Path, Outputs]], model: _Model, top: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgewise.cli.terminal import clean, console
+
+    out = console()
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("input", overflow="fold", style="cyan")
+    if model.postprocess is None:
+        for column in ("output", "dtype", "shape", "first values"):
+            table.add_column(column, overflow="fold")
+    else:
+        table.add_column("label", overflow="fold")
+        table.add_column("score", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+    for path, outputs in answers:
+        if model.postprocess is None:
+            for name, array in outputs.items():
+                first = ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in array.ravel()[:_FIRST_VALUES].tolist())
+                more = ", …" if array.size > _FIRST_VALUES else ""
+                shape = "×".join(map(str, array.shape))
+                table.add_row(clean(str(path)), clean(name), str(array.dtype), shape, Text(first + more))
+            continue
+        samples = replace(model.postprocess, top=top).apply(_logits(outputs))
+        for number, sample in enumerate(samples):
+            shown = clean(f"{path} [{number}]" if len(samples) > 1 else str(path))
+            for rank, prediction in enumerate(sample):
+                bar = Text("█" * round(20 * prediction.score), style="green")
+                table.add_row("" if rank else shown, clean(prediction.label), f"{prediction.score:.1%}", bar)
+    out.print(table)
+    out.print(Text(f"run by {model.execution}" + (f"; {model.note}" if model.note else ""), style="dim"))

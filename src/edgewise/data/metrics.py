@@ -1,0 +1,121 @@
+"""How good a model is on a split, and how two models differ on the same samples.
+
+Metrics lie in 0..1 and higher is better. "accuracy": top-1 against the labels. "agreement": the same arithmetic, where the targets are the
+reference model's own top-1, for data without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+
+from edgewise.data.intervals import detectable, f1_interval, mcnemar, tango, wilson
+from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.types import ClassQuality, Interval, PairedDifference, Quality
+
+__all__ = ["METRICS", "paired", "quality", "top1", "wilson"]
+
+METRICS = ("accuracy", "agreement")
+
+
+def top1(outputs: np.ndarray) -> np.ndarray:
+    """outputs: (samples, classes), logits or probabilities -> (samples,) int64; ties go to the lower index.
+
+    Raises InvalidModel for another shape, and for NaN: an argmax over NaN is a class, and nobody would notice.
+    """
+    values = np.asarray(outputs)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InvalidModel(f"the model gave an output of shape {values.shape}; a classifier gives (samples, classes)")
+    bad = int(np.isnan(values).any(axis=1).sum())
+    if bad:
+        raise InvalidModel(f"the model gave NaN for {bad} of {len(values)} samples; check its weights and its precision")
+    return values.argmax(axis=1).astype(np.int64)
+
+
+def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarray | None, labels: Sequence[str]) -> Quality:
+    """The metric with Wilson's interval; precision, recall and F1 of every class that occurs, and their macro means.
+
+    outputs: (samples, classes); targets: (samples,) int64. A class that is neither a target nor predicted is left out of `per_class` and
+    of the means (as scikit-learn does). Empty `labels` name classes by their number.
+    Raises InvalidInput for an unknown metric, InvalidData for missing or wrong targets, InvalidModel for outputs that don't fit.
+    """
+    if metric not in METRICS:
+        raise InvalidInput(f"metric={metric!r}: give one of {', '.join(METRICS)}")
+    predicted = top1(outputs)
+    classes = np.asarray(outputs).shape[1]
+    known = _checked_targets(targets, len(predicted), classes, labels, split_name)
+    right = predicted == known
+    per_class = _per_class(predicted, known, labels, classes)
+    return Quality(
+        metric=metric,
+        split=split_name,
+        value=wilson(int(right.sum()), len(right)),
+        scores=tuple(right.astype(float).tolist()),
+        per_class=per_class,
+        macro_precision=fmean(c.precision.value for c in per_class),
+        macro_recall=fmean(c.recall.value for c in per_class),
+        macro_f1=fmean(c.f1 for c in per_class),
+    )
+
+
+def paired(reference: Quality, candidate: Quality) -> PairedDifference:
+    """Candidate minus reference on the same samples in the same order: Tango's interval, McNemar's exact p (see `intervals`).
+
+    Raises InvalidInput when they aren't of the same metric, split and samples, or when scores aren't 0 or 1.
+    """
+    theirs, ours = (reference.metric, reference.split, len(reference.scores)), (candidate.metric, candidate.split, len(candidate.scores))
+    if theirs != ours:
+        raise InvalidInput(f"can't pair {theirs} with {ours}: give two qualities of one metric on the same samples of one split")
+    before, after = np.asarray(reference.scores), np.asarray(candidate.scores)
+    if not (np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all()):
+        raise InvalidInput(f"scores of {reference.metric} aren't all 0 or 1; McNemar's test needs right or wrong per sample")
+    gained, lost = int(((after == 1) & (before == 0)).sum()), int(((after == 0) & (before == 1)).sum())
+    n = len(before)
+    difference = tango(gained, lost, n)
+    return PairedDifference(
+        difference=difference,
+        candidate_only_right=gained,
+        reference_only_right=lost,
+        p_value=mcnemar(gained, lost),
+        detectable=detectable(gained + lost, n),
+    )
+
+
+def _checked_targets(targets: np.ndarray | None, n: int, classes: int, labels: Sequence[str], split_name: str) -> np.ndarray:
+    if n == 0:
+        raise InvalidData(f"split {split_name!r} has no sample; nothing can be said about it")
+    if targets is None:
+        raise InvalidData(f"split {split_name!r} has no targets; give labelled data, or the reference's predictions (task.with_targets)")
+    known = np.asarray(targets)
+    if known.shape != (n,) or known.dtype.kind not in "iu":
+        raise InvalidData(f"targets of split {split_name!r} are {known.dtype} {known.shape}; expected integers of shape ({n},)")
+    if labels and len(labels) != classes:
+        raise InvalidModel(f"the model gives {classes} classes and the task has {len(labels)} labels; they must match, in order")
+    if known.min() < 0 or known.max() >= classes:
+        raise InvalidData(
+            f"targets of split {split_name!r} run from {known.min()} to {known.max()}; the model's classes, 0 to {classes - 1}"
+        )
+    return known.astype(np.int64)
+
+
+def _per_class(predicted: np.ndarray, known: np.ndarray, labels: Sequence[str], classes: int) -> tuple[ClassQuality, ...]:
+    actual = np.bincount(known, minlength=classes)
+    claimed = np.bincount(predicted, minlength=classes)
+    hits = np.bincount(known[predicted == known], minlength=classes)
+    rows = []
+    for index in np.flatnonzero(actual + claimed):
+        hit, real, said = int(hits[index]), int(actual[index]), int(claimed[index])
+        f1: Interval = f1_interval(hit, said - hit, real - hit)
+        rows.append(
+            ClassQuality(
+                label=labels[int(index)] if labels else str(index),
+                n=real,
+                precision=wilson(hit, said),
+                recall=wilson(hit, real),
+                f1=f1.value,
+                f1_interval=f1,
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,32 @@
+"""ONNX graphs: read, check, make canonical, cut open, count.
+
+A `Graph` is frozen. Functions take one and give a new one; nothing here imports torch or an engine.
+"""
+
+from edgewise.graph.costs import NodeCost, compulsory_bytes, cost, parameters, summary, total
+from edgewise.graph.editing import rename_inputs, replace_nodes, taps
+from edgewise.graph.folding import fold
+from edgewise.graph.graph import Graph
+from edgewise.graph.index import Index
+from edgewise.graph.reading import canonical, read
+from edgewise.graph.shapes import infer_shapes, set_axes, set_batch
+
+__all__ = [
+    "Graph",
+    "Index",
+    "NodeCost",
+    "canonical",
+    "compulsory_bytes",
+    "cost",
+    "fold",
+    "infer_shapes",
+    "parameters",
+    "read",
+    "rename_inputs",
+    "replace_nodes",
+    "set_axes",
+    "set_batch",
+    "summary",
+    "taps",
+    "total",
+]

@@ -1,0 +1,31 @@
+"""Time, memory, energy and fidelity, by the laws of measurement in ARCHITECTURE.md.
+
+Time is taken in processes of their own (`profile`, `compare`, `race`); what a model answers is taken in this one (`collect`, `quality`,
+`divergence`, `layers`). A measuring process imports this package, so what is heavy and it doesn't need is imported where it is used.
+"""
+
+from edgewise.measure.fidelity import Layer, Parting, collect, divergence, layers, quality
+from edgewise.measure.interleave import Contender, compare, race
+from edgewise.measure.profiling import profile
+from edgewise.measure.roofline import Work, roofline_ms
+from edgewise.measure.roofs import peaks
+from edgewise.measure.subject import Subject
+from edgewise.measure.timing import latency
+
+__all__ = [
+    "Contender",
+    "Layer",
+    "Parting",
+    "Subject",
+    "Work",
+    "collect",
+    "compare",
+    "divergence",
+    "latency",
+    "layers",
+    "peaks",
+    "profile",
+    "quality",
+    "race",
+    "roofline_ms",
+]

@@ -1,0 +1,77 @@
+"""One model under one execution, measured alone: what `edgewise measure` shows and what a verdict records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgewise.devices import Watch, meters
+from edgewise.measure.cores import reserved
+from edgewise.measure.process import LIMIT_S, Process
+from edgewise.measure.roofline import Work, roofline_ms
+from edgewise.measure.subject import Subject
+from edgewise.types import Device, Execution, Inputs, Latency, Measurement
+
+KEEP = 2000  # samples stored: p99 stands on 20 of them, and a study of a hundred trials stays below 10 MB
+
+
+def profile(
+    model: bytes,
+    execution: Execution,
+    inputs: Inputs,
+    device: Device,
+    *,
+    seconds: float = 2.0,
+    min_samples: int = 100,
+    work: Work | None = None,
+    limit_s: float = LIMIT_S,
+) -> Measurement:
+    """Measure `model` in a process of its own, pinned to `execution.threads` cores, its named axes fixed to the shapes of `inputs`.
+
+    cold_start_ms: from the model's bytes in memory to a loaded runner, the engine's import included, as a program that starts pays it.
+    first_inference_ms: the call after that. latency: single calls after a warm-up, for `seconds` and at least `min_samples` times; of more
+    than KEEP calls every k-th is stored. throughput_per_s: samples (calls × batch) per second of the same calls.
+    peak_memory_bytes: resident high-water mark of loading, first inference and all calls, above the interpreter with numpy and edgewise
+    imported and before the engine is (the model's bytes are held once while it loads). roofline_share: only with `work` and measured peaks
+    of this thread count in `device`. energy_mj: per call, of the whole package or board, when the device has a meter.
+
+    Raises InvalidModel or InvalidInput when the engine refuses the model or the inputs, MeasurementFailed when the process dies or hangs.
+    """
+    subject = Subject(model, execution)
+    threads = execution.threads
+    with reserved(threads) as cores:
+        watch = Watch(cores)
+        with Process(cores, threads=threads, limit_s=limit_s) as process:
+            loaded = process.load(subject, inputs)
+            first_ms = process.first()
+            stop = _start_meter()
+            timed = process.sample(seconds, min_samples, KEEP)
+            joules = stop() if stop else None
+            peak = process.memory()
+        conditions = watch.conditions(device=device.name, engine=f"{execution.backend} {loaded.version}", threads=threads)
+    latency = Latency(tuple(timed.samples_ms))
+    roofs = next((peaks for peaks in device.peaks if peaks.threads == threads), None)
+    bound = roofline_ms(roofs, work) if roofs and work else None
+    return Measurement(
+        execution=execution,
+        conditions=conditions,
+        latency=latency,
+        cold_start_ms=loaded.milliseconds,
+        first_inference_ms=first_ms,
+        size_bytes=len(model),
+        peak_memory_bytes=peak,
+        throughput_per_s=timed.calls * batch_size(inputs) / timed.elapsed_ms * 1e3,
+        energy_mj=None if joules is None else joules * 1e3 / timed.calls,
+        energy_source=device.energy,
+        roofline_share=bound / latency.p50_ms if bound else None,
+    )
+
+
+def batch_size(inputs: Inputs) -> int:
+    """Samples in one call: the leading axis that all inputs share, else 1."""
+    leading = {array.shape[0] if array.ndim else 1 for array in inputs.values()}
+    return leading.pop() if len(leading) == 1 else 1
+
+
+def _start_meter() -> Callable[[], float | None] | None:
+    found = meters.available()
+    return found[0].start() if found else None

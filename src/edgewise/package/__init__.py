@@ -1,0 +1,12 @@
+"""The package: one `.edgew` file that holds a model, how to feed it, where it came from and what it measured.
+
+`build` makes one, `save` writes it, `open` verifies and maps it. The format is on one screen: docs/format.md.
+"""
+
+from edgewise.package.build import Form, build
+from edgewise.package.file import open, save
+from edgewise.package.limits import Limits
+from edgewise.package.manifest import Entry, Manifest, Measured, Member, Provenance, Tensor
+from edgewise.package.package import Package
+
+__all__ = ["Entry", "Form", "Limits", "Manifest", "Measured", "Member", "Package", "Provenance", "Tensor", "build", "open", "save"]

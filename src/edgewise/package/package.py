@@ -1,0 +1,137 @@
+"""`Package`: what is in an `.edgew` file, in memory or mapped from disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from edgewise.data.postprocess import Classify
+from edgewise.data.preprocess import ImagePreprocess
+from edgewise.errors import InvalidInput, InvalidPackage
+from edgewise.graph import Graph
+from edgewise.package import layout, weights
+from edgewise.package.manifest import Entry, Manifest, Tensor, aligned
+from edgewise.types import Execution, Signature
+
+# What a manifest's "kind" stands for.
+PREPROCESS: dict[str, type] = {"image": ImagePreprocess}
+POSTPROCESS: dict[str, type] = {"classify": Classify}
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A model, how to feed it, and where it came from. Made by `build` or `open`, which have checked it.
+
+    members: name -> bytes; of an opened file, views into the mapped file, which cost memory only where they are read.
+    encoded: the manifest as it stands in the file. A newer release may have written more in it than `manifest` knows; saving keeps that.
+    source: names the package in errors.
+    """
+
+    manifest: Manifest
+    members: Mapping[str, bytes | memoryview]
+    encoded: bytes
+    minor: int = layout.MINOR
+    source: str = "the package"
+
+    @property
+    def head(self) -> bytes:
+        last = self.manifest.members[-1]
+        return layout.head(self.minor, len(self.encoded), last.offset + last.length)
+
+    @cached_property
+    def content_id(self) -> str:
+        """SHA-256 over the header and the manifest, which holds every member's: two packages with one id are the same to the bit."""
+        return layout.content_id(self.head, self.encoded).hex()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        last = self.manifest.members[-1]
+        return aligned(layout.PREAMBLE_BYTES + len(self.encoded)) + last.offset + last.length
+
+    @property
+    def signature(self) -> Signature:
+        return self.manifest.entry("main").signature
+
+    @property
+    def execution(self) -> Execution | None:
+        """How the model did best when it was measured."""
+        return self.manifest.execution
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    @cached_property
+    def preprocess(self) -> ImagePreprocess | None:
+        """What turns a user's input into the model's. Raises InvalidPackage for a kind that this release doesn't know."""
+        return _tagged(self.manifest.preprocess, PREPROCESS, "preprocessing", self.source)
+
+    @cached_property
+    def postprocess(self) -> Classify | None:
+        """What turns the model's outputs into an answer. Raises InvalidPackage for a kind that this release doesn't know."""
+        record = self.manifest.postprocess
+        if record is not None and self.labels:
+            record = {**record, "labels": self.labels}  # they stand in the manifest once
+        return _tagged(record, POSTPROCESS, "postprocessing", self.source)
+
+    def graph(self, entry: str = "main") -> Graph:
+        """The entry's model with its weights put back, to the bit. Raises InvalidPackage."""
+        found, data = self._onnx(entry)
+        return Graph(weights.put_back(data, found, self._read, self.source), found.signature)
+
+    def model_bytes(self, entry: str = "main") -> bytes:
+        """The entry's model as one serialized ONNX ModelProto, for a backend. Holds little more than the result. Raises InvalidPackage."""
+        found, data = self._onnx(entry)
+        return weights.model_bytes(data, found, self._read, self.source)
+
+    def describe(self) -> dict[str, Any]:
+        """The manifest, sizes and content id as plain JSON data; tensors are counted, not listed."""
+        plain = msgspec.to_builtins(self.manifest)
+        for shown, entry in zip(plain["entries"], self.manifest.entries, strict=True):
+            shown["tensors"] = len(entry.tensors)
+            shown["parameters"] = entry.parameters
+            shown["weight_bytes"] = sum(tensor.length for tensor in entry.tensors)
+        return {
+            "format": f"{layout.MAJOR}.{self.minor}",
+            "content_id": self.content_id,
+            "signed": False,
+            "size_bytes": self.size_bytes,
+            "manifest_bytes": len(self.encoded),
+            **plain,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file: all of it, or nothing (see `edgewise.package.save`)."""
+        from edgewise.package.file import save
+
+        save(self, path)
+
+    def _onnx(self, name: str) -> tuple[Entry, bytes]:
+        entry = self.manifest.entry(name)
+        if entry.format != "onnx":
+            raise InvalidPackage(
+                f"{self.source}: entry {name!r} is {entry.format!r}, not an ONNX graph; only the engine that it is for can read it"
+            )
+        return entry, bytes(self.members[entry.member])
+
+    def _read(self, tensor: Tensor) -> memoryview:
+        """One weight's raw bytes. Codings other than "raw" will be decoded here, one tensor at a time; `check` has refused unknown ones."""
+        return memoryview(self.members[tensor.member])[tensor.offset : tensor.offset + tensor.length]
+
+
+def _tagged(record: Mapping[str, Any] | None, kinds: Mapping[str, type], what: str, source: str) -> Any:
+    if record is None:
+        return None
+    kind = record.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InvalidPackage(f"{source} needs {what} of the kind {kind!r}; this edgewise knows {', '.join(kinds)}: update it")
+    try:
+        return msgspec.convert(record, kinds[kind], strict=True)
+    except (msgspec.ValidationError, InvalidInput) as error:
+        raise InvalidPackage(f"{source}: its {what} is wrong ({error}); pack it again") from error

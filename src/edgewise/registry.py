@@ -1,0 +1,68 @@
+"""One registry: short names to `"module:attribute"`, and the one loader that resolves them.
+
+A user's own `"their_package.module:thing"`, or the object itself, goes wherever a short name goes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from edgewise.errors import InvalidInput, MissingExtra
+
+REGISTRY: dict[str, dict[str, str]] = {
+    "backend": {
+        "onnxruntime": "edgewise.backends.onnxruntime:OnnxRuntime",
+        "openvino": "edgewise.backends.openvino:OpenVino",
+    },
+    "pass": {
+        "quantize": "edgewise.compress.quantize:quantize",
+        "lower": "edgewise.export.lowering:lowered",
+    },
+    "task": {
+        "image-classification": "edgewise.tasks.image_classification:image_classification",
+    },
+    "meter": {},
+}
+
+# Which extra brings a module that is optional. Anything else that is missing is a broken install, and says so as it is.
+EXTRAS: dict[str, str] = {
+    "openvino": "openvino",
+    "torch": "workshop",
+    "onnxscript": "workshop",
+    "safetensors": "workshop",
+    "scipy": "plan",
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    return tuple(REGISTRY[kind])
+
+
+def load(kind: str, name: str | Any) -> Any:
+    """The object registered as `name`, or what `"module:attribute"` names, or `name` itself when it is no string.
+
+    Raises InvalidInput for an unknown name, MissingExtra when an optional part isn't installed.
+    """
+    if not isinstance(name, str):
+        return name
+    target = REGISTRY[kind].get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon or not module or not attribute:
+        raise InvalidInput(f"unknown {kind} {name!r}; use one of {', '.join(names(kind)) or '(none)'}, or your own as 'module:attribute'")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise missing(error) from error
+    try:
+        return getattr(found, attribute)
+    except AttributeError as error:
+        raise InvalidInput(f"{target!r}: module {module} has no {attribute!r}") from error
+
+
+def missing(error: ImportError) -> Exception:
+    """A MissingExtra with the pip line, when `error` is about an optional part; else an InvalidInput that names the module."""
+    top = (error.name or "").partition(".")[0]
+    if top in EXTRAS:
+        return MissingExtra(f"{top} isn't installed, and this needs it: pip install 'edgewise[{EXTRAS[top]}]'")
+    return InvalidInput(f"can't import {error.name or error}: check the spelling, and that it is importable from here ({error})")

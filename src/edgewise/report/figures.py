@@ -1,0 +1,156 @@
+"""Every figure as it is shown, on the page and in the terminal alike: the value, its interval, and the n that it stands on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgewise.report import numbers
+from edgewise.report.numbers import NONE
+from edgewise.types import Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`sort` orders a table's column; None sorts last."""
+
+    value: str = NONE
+    interval: str = ""
+    n: str = ""
+    sort: float | None = None
+
+    def __str__(self) -> str:
+        behind = ", ".join(part for part in (self.interval, self.n) if part)
+        return f"{self.value} ({behind})" if behind else self.value
+
+
+def between(low: str, high: str) -> str:
+    """An interval; an end that the samples can't bound is left open."""
+    if low == NONE or high == NONE:
+        return "unbounded" if low == high else f"from {low}" if high == NONE else f"up to {high}"
+    shared = high.rpartition(" ")[2]
+    return f"{low.removesuffix(f' {shared}') if ' ' in high else low.removesuffix('×')} to {high}"
+
+
+def _times(ratio: float) -> str:
+    return f"{numbers.significant(ratio)}×" if math.isfinite(ratio) else NONE
+
+
+def latency_interval(at: Interval) -> str:
+    """Three digits, or four where three can't tell the ends apart."""
+    digits = 3 if numbers.ms(at.low) != numbers.ms(at.high) else 4
+    return between(numbers.ms(at.low, digits), numbers.ms(at.high, digits))
+
+
+def speedup(found: Speedup | None) -> Figure:
+    if found is None:
+        return Figure()
+    ratio = found.ratio
+    n = numbers.plural(ratio.n, "pair")
+    return Figure(numbers.times(ratio.value), between(_times(ratio.low), _times(ratio.high)), n, ratio.value)
+
+
+def latency(found: Latency | None, q: float = 50) -> Figure:
+    if found is None or not found.samples_ms:
+        return Figure()
+    at = numbers.percentile_interval(found.samples_ms, q)
+    return Figure(numbers.ms(at.value), latency_interval(at), numbers.plural(at.n, "call"), at.value)
+
+
+def _percent(at: Interval) -> tuple[str, str]:
+    half = at.half_width
+    return numbers.percent(at.value, half), between(numbers.percent(at.low, half, unit=False), numbers.percent(at.high, half))
+
+
+def quality(found: Quality | None) -> Figure:
+    return Figure() if found is None else share(found.value)
+
+
+def share(at: Interval, noun: str = "") -> Figure:
+    """A share 0..1 with its interval."""
+    value, interval = _percent(at)
+    return Figure(value, interval, numbers.plural(at.n, noun) if noun else f"n = {numbers.count(at.n)}", at.value)
+
+
+def drop(found: PairedDifference | None) -> Figure:
+    """The paired difference, candidate minus reference, in points: below zero is worse."""
+    if found is None:
+        return Figure()
+    at, half = found.difference, found.difference.half_width
+    interval = between(numbers.points(at.low, half), numbers.points(at.high, half))
+    return Figure(numbers.points(at.value, half), interval, f"n = {numbers.count(at.n)} pairs", at.value)
+
+
+def size(found: float | None) -> Figure:
+    return Figure(numbers.size(found), sort=found)
+
+
+def memory(found: Measurement | None) -> Figure:
+    return Figure() if found is None else Figure(numbers.size(found.peak_memory_bytes), "", "one process", found.peak_memory_bytes)
+
+
+def energy(found: Measurement | None, device_energy: str) -> Figure:
+    """Energy per inference, with measured or modelled said; a missing meter is said with its reason."""
+    if found is None or found.energy_mj is None:
+        return Figure("not known", device_energy)
+    return Figure(f"{numbers.significant(found.energy_mj)} mJ", found.energy_source, "", found.energy_mj)
+
+
+def divergence(found: float | None) -> Figure:
+    """Relative L2 error of the outputs against fp32."""
+    return Figure() if found is None else Figure(numbers.percent(found, 0.001 if found < 0.01 else 0.01), sort=found)
+
+
+def find(study: Study, key: str | None) -> Trial | None:
+    """The trial of that key, or None: a study that was cut short may name one that it doesn't hold."""
+    return next((trial for trial in study.trials if trial.key == key), None)
+
+
+def chosen(study: Study) -> Trial | None:
+    return find(study, study.verdict.trial if study.verdict else None)
+
+
+def reference_latency_ms(study: Study) -> float | None:
+    """p50 of the 1.0x, from its own trial, else from the verdict: what ratios are turned into milliseconds with."""
+    trial = find(study, study.reference)
+    for found in (trial and trial.measurement, study.verdict and study.verdict.reference_measurement):
+        if found and found.latency.samples_ms:
+            return found.latency.p50_ms
+    return None
+
+
+def trial_latency(study: Study, trial: Trial) -> tuple[float, float, float] | None:
+    """(value, low, high) in milliseconds. By the law that time is compared as a ratio: the reference's p50 divided by the trial's
+    interleaved speedup, where there is one; else the trial's own p50, timed alone."""
+    base = reference_latency_ms(study)
+    if trial.speedup and base:
+        ratio = trial.speedup.ratio
+        if ratio.value > 0 and ratio.low > 0:
+            return base / ratio.value, base / ratio.high, base / ratio.low
+    if trial.measurement and trial.measurement.latency.samples_ms:
+        at = numbers.percentile_interval(trial.measurement.latency.samples_ms, 50)
+        low, high = (end if math.isfinite(end) else at.value for end in (at.low, at.high))
+        return at.value, low, high
+    return None
+
+
+def name(trial: Trial) -> str:
+    return trial.recipe or "as it came"
+
+
+def remark(study: Study, trial: Trial) -> str:
+    """What a reader must know of a trial beside its figures: why it ended, or that it changed nothing."""
+    said = [trial.reason] if trial.reason else []
+    if trial.speedup and not trial.speedup.conclusive:
+        said.append("the timing stayed inconclusive")
+    reference = find(study, study.reference)
+    if trial.recipe and trial.state != "failed":
+        same_size = bool(
+            reference and reference.size_bytes and trial.size_bytes and abs(trial.size_bytes / reference.size_bytes - 1) < 0.01
+        )
+        ratio = trial.speedup.ratio if trial.speedup else None
+        if ratio and ratio.low <= 1 <= ratio.high and same_size:
+            said.append("changes nothing measurable in time or size")
+        elif not trial.touched and trial.skipped:
+            said.append("touched no part of the model")
+    return "; ".join(said)

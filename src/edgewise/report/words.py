@@ -1,0 +1,209 @@
+"""What the page and the terminal both say in sentences: the verdict, each limit, and what the samples can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgewise.report import figures, numbers
+from edgewise.report.figures import Figure
+from edgewise.types import SPEED_TOLERANCE, Interval, Outcome, Study, Verdict
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit of the budget: a row of "asked and got"."""
+
+    name: str
+    asked: str
+    got: Figure
+    margin: str  # "4.4 % to spare", "7.6 % short"
+    met: bool
+    note: str  # what the interval says about it; "" when it is clear
+
+
+@dataclass(frozen=True)
+class Headline:
+    state: str  # "met", "missed", "none"
+    badge: str
+    sentence: str
+
+
+NAMES = {
+    "speedup": "Speed",
+    "latency_ms": "Time per call",
+    "size_bytes": "File size",
+    "memory_bytes": "Peak memory",
+    "energy_mj": "Energy per inference",
+    "max_drop": "Loss of",
+}
+
+
+def _amount(limit: str, value: float, unit: str) -> str:
+    if limit == "speedup":
+        return f"{numbers.plain(value)}×"
+    if limit == "latency_ms":
+        return numbers.ms(value, round_number=True)
+    if limit in ("size_bytes", "memory_bytes"):
+        return numbers.size(value, round_number=True)
+    return f"{numbers.plain(value)} {'mJ' if limit == 'energy_mj' else unit}".strip()
+
+
+def _got(study: Study, verdict: Verdict, outcome: Outcome) -> Figure:
+    at = outcome.got
+    if outcome.limit == "speedup":
+        return figures.speedup(verdict.speedup)
+    counted = "measured once" if at.n == 1 else f"n = {numbers.count(at.n)}"
+    if outcome.limit == "latency_ms":
+        return Figure(numbers.ms(at.value), figures.latency_interval(at), counted)
+    if outcome.limit == "size_bytes":
+        return Figure(numbers.size(at.value), "", "exact")
+    write = numbers.size if outcome.limit == "memory_bytes" else lambda value: f"{numbers.significant(value)} {outcome.unit}"
+    interval = figures.between(write(at.low), write(at.high)) if at.high > at.low else ""
+    if outcome.limit == "energy_mj":
+        interval = ", ".join(part for part in (interval, verdict.measurement.energy_source) if part)
+    return Figure(write(at.value), interval, counted)
+
+
+def _note(met: bool, reaches: float, limit: float, larger_is_better: bool) -> str:
+    """What to say when the interval's far end lies on the other side of the limit."""
+    far_end_meets = reaches >= limit if larger_is_better else reaches <= limit
+    if met and not far_end_meets:
+        return "met by the estimate; its interval reaches past the limit"
+    return "missed by the estimate; its interval reaches into the limit" if not met and far_end_meets else ""
+
+
+def _drop_limit(study: Study, verdict: Verdict, met: bool) -> Limit:
+    """The loss is read from the paired difference itself; lost is positive here."""
+    difference, half = verdict.drop.difference, verdict.drop.difference.half_width
+    allowed = study.budget.allowed_drop(verdict.reference_quality.value.value)
+    spare = allowed + difference.value
+    relative = f" ({numbers.plain(100 * study.budget.max_drop)} % of {numbers.percent(verdict.reference_quality.value.value)})"
+    value, low, high = (numbers.points(-end, half).lstrip("+") for end in (difference.value, difference.high, difference.low))
+    interval = figures.between(low, high)
+    lost = Figure(f"{value} points", interval, f"n = {numbers.count(difference.n)} pairs")
+    return Limit(
+        name=f"{NAMES['max_drop']} {study.data.metric}",
+        asked=f"at most {numbers.plain(100 * allowed)} points{relative if study.budget.relative_drop else ''}",
+        got=lost,
+        margin=f"{numbers.points(spare, half, sign=False)} points {'to spare' if spare >= 0 else 'too many'}",
+        met=met,
+        note=_note(met, -difference.low if met else -difference.high, allowed, larger_is_better=False),
+    )
+
+
+def limit(study: Study, verdict: Verdict, outcome: Outcome) -> Limit:
+    """One outcome in words and figures."""
+    if outcome.limit == "max_drop":
+        return _drop_limit(study, verdict, outcome.met)
+    name = NAMES.get(outcome.limit, outcome.limit.replace("_", " "))
+    if outcome.limit == "latency_ms":
+        name = f"{name}, {study.budget.percentile}"
+    larger = outcome.limit == "speedup"
+    share = (outcome.got.value / outcome.asked - 1) * (1 if larger else -1) if outcome.asked else 0.0
+    margin = f"{numbers.significant(100 * abs(share), 2)} % {'to spare' if share >= 0 else 'short' if larger else 'too much'}"
+    threshold = outcome.asked * (1 - SPEED_TOLERANCE) if larger else outcome.asked
+    met_side, missed_side = (outcome.got.low, outcome.got.high) if larger else (outcome.got.high, outcome.got.low)
+    note = _note(outcome.met, met_side if outcome.met else missed_side, threshold, larger)
+    if larger and outcome.met and share < 0:
+        note = f"a speed counts as met from −{100 * SPEED_TOLERANCE:.0f} % upwards" + (f"; {note}" if note else "")
+    asked = f"{'at least' if larger else 'at most'} {_amount(outcome.limit, outcome.asked, outcome.unit)}"
+    return Limit(name, asked, _got(study, verdict, outcome), margin, outcome.met, note)
+
+
+def limits(study: Study) -> tuple[Limit, ...]:
+    return tuple(limit(study, study.verdict, outcome) for outcome in study.verdict.outcomes) if study.verdict else ()
+
+
+def asked(study: Study) -> str:
+    """The budget in one line, for a study that has no verdict yet."""
+    budget = study.budget
+    parts = [
+        f"{NAMES[key].lower()} {'at least' if key == 'speedup' else 'at most'} {_amount(key, getattr(budget, key), '')}"
+        for key in ("speedup", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")
+        if getattr(budget, key) is not None
+    ]
+    most = f"{numbers.plain(100 * budget.max_drop)}{' %' if budget.relative_drop else ' points'}"
+    return ", ".join([*parts, f"loss of {study.data.metric} at most {most}"])
+
+
+def _speed(ratio: Interval) -> str:
+    if ratio.low <= 1 <= ratio.high:
+        return "takes as long as before, as far as the timing can tell"
+    return (
+        f"answers {numbers.significant(ratio.value)} times as fast"
+        if ratio.value > 1
+        else f"is slower ({numbers.times(ratio.value)} the speed)"
+    )
+
+
+def _size(before: int, after: int) -> str:
+    if not before or not after or abs(after / before - 1) < 0.01:
+        return "its file is as large as before"
+    if after > before:
+        return f"its file is {numbers.significant(after / before, 2)} times as large"
+    return f"its file is {numbers.significant(before / after, 2)} times smaller"
+
+
+def _loss(metric: str, at: Interval) -> str:
+    if at.low <= 0 <= at.high:
+        return f"no change in {metric} shows on {numbers.plural(at.n, 'test sample')}"
+    verb = "gains" if at.value > 0 else "loses"
+    return f"it {verb} {numbers.points(at.value, at.half_width, sign=False)} points of {metric}"
+
+
+def _change(study: Study, verdict: Verdict) -> str:
+    if verdict.trial == study.reference:
+        return "the model as it came is the best that was found"
+    size = _size(verdict.reference_measurement.size_bytes, verdict.measurement.size_bytes)
+    return f"the model {_speed(verdict.speedup.ratio)}, {size}, and {_loss(study.data.metric, verdict.drop.difference)}"
+
+
+def headline(study: Study) -> Headline:
+    """The verdict in one plain sentence: met, or which limit was missed, by how much, and what the nearest point is."""
+    verdict = study.verdict
+    if verdict is None:
+        done = sum(trial.state == "measured" for trial in study.trials)
+        why = f"{numbers.plural(len(study.trials), 'trial')} so far, {done} measured to the end; the test split hasn't been read."
+        return Headline("none", "No verdict yet", f"The search hasn't come to a verdict: {why}")
+    change = _change(study, verdict)
+    if verdict.met:
+        return Headline("met", "Budget met", f"Everything that was asked for is met on this device: {change}.")
+    missed = [row for row in limits(study) if not row.met]
+    short = [f"{row.name[0].lower()}{row.name[1:]} is {row.got.value} where {row.asked} was asked ({row.margin})" for row in missed]
+    where = " and ".join(short)
+    where = where or "a limit was missed that the record doesn't name"
+    return Headline("missed", "Budget missed", f"Not everything that was asked for is met: {where}. At the nearest point found, {change}.")
+
+
+def speed_means(study: Study) -> str:
+    """What 1.0× is: a speedup means nothing without it."""
+    reference = figures.find(study, study.reference)
+    fastest = str(reference.execution) if reference else "not recorded"
+    among = ", ".join(str(execution) for execution in study.reference_set) or "not recorded"
+    return (
+        f"1.00× is the dense model in true fp32 on the fastest engine of the reference set ({among}): {fastest}. Same inputs, same "
+        "device, same number of threads; timed in alternating blocks, each side in a process of its own."
+    )
+
+
+def can_show(study: Study) -> str:
+    """What this many samples can and can't show."""
+    verdict = study.verdict
+    if verdict is None:
+        return ""
+    drop, metric = verdict.drop, study.data.metric
+    counts = f"{numbers.plural(drop.difference.n, 'test sample')}, the same for both models"
+    said = f"On {counts}, the smallest change of {metric} that can be shown is {numbers.points(drop.detectable, 0.001, sign=False)} points."
+    if drop.candidate_only_right or drop.reference_only_right:
+        ours, theirs = drop.candidate_only_right, drop.reference_only_right
+        said += (
+            f" They differ on {numbers.count(ours + theirs)}: the chosen one alone is right on {numbers.count(ours)}, the reference "
+            f"alone on {numbers.count(theirs)} (McNemar {p_value(drop.p_value)})."
+        )
+    if not verdict.speedup.conclusive:
+        said += " The timing stayed inconclusive: its interval is wider than what was asked of it."
+    return said
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {numbers.significant(p, 2)}"

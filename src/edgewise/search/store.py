@@ -1,0 +1,80 @@
+"""A study on disk: every trial a file of its own, written whole, so that an interrupted search goes on where it stopped.
+
+    FOLDER/study.json            what was asked and, in the end, the verdict
+    FOLDER/trials/KEY.json       one trial
+    FOLDER/models/KEY.onnx       the graph that a recipe made
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgewise.errors import InvalidInput
+from edgewise.graph import Graph
+from edgewise.types import Study, Trial, from_json, to_json
+
+
+def key(*parts: object) -> str:
+    """A name for what follows from `parts`: the same parts, the same name, in every process."""
+    return hashlib.sha256("\n".join(repr(part) for part in parts).encode()).hexdigest()[:20]
+
+
+class Store:
+    """Trials and graphs under `folder`, by key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            for part in ("trials", "models"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"{folder}: can't keep a study there ({error.strerror}); give another folder") from error
+
+    def trial(self, name: str) -> Trial | None:
+        """The trial of that key, if it is there and whole; one that can't be read counts as not there."""
+        return self._read(self.folder / "trials" / f"{name}.json", Trial)
+
+    def keep(self, trial: Trial) -> Trial:
+        write(self.folder / "trials" / f"{trial.key}.json", to_json(trial))
+        return trial
+
+    def study(self) -> Study | None:
+        return self._read(self.folder / "study.json", Study)
+
+    def close(self, study: Study) -> None:
+        write(self.folder / "study.json", to_json(study))
+
+    def graph(self, name: str, make: Callable[[], Graph]) -> tuple[Graph, str]:
+        """The graph kept under that key, or made and kept; and its path inside the folder."""
+        path = self.folder / "models" / f"{name}.onnx"
+        if path.exists():
+            return Graph.load(path), f"models/{name}.onnx"
+        graph = make()
+        graph.save(path)
+        return graph, f"models/{name}.onnx"
+
+    def _read(self, path: Path, kind: type[Any]) -> Any:
+        try:
+            return from_json(path.read_bytes(), kind)
+        except (FileNotFoundError, InvalidInput):
+            return None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step: a reader, or a crash, sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

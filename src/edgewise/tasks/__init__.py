@@ -1,0 +1,40 @@
+"""What a model is for: data, a metric, a loss, and training's view of the data. torch comes in only when a loss is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from edgewise.tasks.image_classification import ImageClassification, image_classification
+from edgewise.types import DataSummary, Inputs, Task
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ImageClassification", "TrainingTask", "image_classification"]
+
+
+class TrainingTask(Task, Protocol):
+    """What the workshop asks of a task, on top of `types.Task`: yours may come from any module, as "module:function"."""
+
+    def unsealed(self) -> TrainingTask:
+        """The same task, whose test split may be read: for the verdict alone."""
+        ...
+
+    def with_input(self, name: str) -> TrainingTask:
+        """The same task under a model's own name for its input."""
+        ...
+
+    def calibration(self, n: int | None = None, *, batch_size: int = 32) -> list[Inputs]: ...
+
+    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """One epoch, shuffled and augmented by (seed, epoch): ({input: float32}, int64 targets)."""
+        ...
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """A scalar, lower is better. outputs: what the model's first output gives for the batch."""
+        ...
+
+    def summary(self) -> DataSummary: ...

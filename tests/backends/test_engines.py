@@ -1,0 +1,97 @@
+"""What is particular to one engine, and the room's front door."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgewise import backends
+from edgewise.errors import InvalidInput, MissingExtra
+from edgewise.testing import graphs
+from edgewise.types import Execution
+
+MODEL, INPUTS = graphs.mlp()
+BYTES = MODEL.SerializeToString()
+
+
+def test_installed_is_in_the_order_of_the_registry():
+    assert next(iter(backends.installed())) == "onnxruntime"
+    assert all(backend.name == name for name, backend in backends.installed().items())
+
+
+def test_looking_for_engines_imports_none():
+    script = "import sys, edgewise.backends as b; b.installed(); print({'onnxruntime', 'openvino', 'onnx', 'torch'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_missing_engine_says_the_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[openvino\]'"):
+        backends.load(BYTES, Execution("openvino"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    assert list(backends.installed()) == ["onnxruntime"]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "no_such_module_at_all:Thing"])
+def test_an_unknown_engine(name):
+    with pytest.raises(InvalidInput):
+        backends.load(BYTES, Execution(name))
+
+
+def test_ones_own_engine_goes_where_a_name_goes():
+    runner = backends.load(BYTES, Execution("edgewise.backends.onnxruntime:OnnxRuntime"))
+    assert runner.run(INPUTS)["y"].shape == (5, 4)
+
+
+@pytest.mark.parametrize("options", [{"optimization": "off"}, {"optimization": "basic"}, {"spinning": "0"}, {"avx2_precise": "1"}])
+def test_onnxruntime_options_keep_the_answer(options):
+    expected = backends.load(BYTES, Execution("onnxruntime")).run(INPUTS)["y"]
+    got = backends.load(BYTES, Execution("onnxruntime", options=options)).run(INPUTS)["y"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"optimization": "fast"}, {"spinning": "yes"}])
+def test_onnxruntime_refuses_other_values(options):
+    with pytest.raises(InvalidInput, match="use one of"):
+        backends.load(BYTES, Execution("onnxruntime", options=options))
+
+
+def test_avx2_precise_keeps_eight_bit_weights_exact():
+    """u8 × s8 with all bits in use: right with the option on every machine, and without it where the CPU doesn't saturate."""
+    model, inputs, step = graphs.quantized_matmul(bits=8)
+    inputs = {"x": np.full((1, 32), 10.0, np.float32)}
+    from onnx.reference import ReferenceEvaluator
+
+    expected = ReferenceEvaluator(model).run(None, inputs)[0]
+    got = backends.load(model.SerializeToString(), Execution("onnxruntime", options={"avx2_precise": "1"})).run(inputs)["y"]
+    assert np.abs(got - expected).max() <= 1.01 * step
+
+
+@pytest.mark.skipif("openvino" not in backends.installed(), reason="openvino isn't installed")
+class TestOpenVino:
+    def test_threads_that_it_would_cut_silently_are_refused(self):
+        with pytest.raises(InvalidInput, match="threads=4096"):
+            backends.load(BYTES, Execution("openvino", threads=4096))
+
+    def test_dynamic_quantization_is_a_number(self):
+        with pytest.raises(InvalidInput, match="dynamic_quantization"):
+            backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "on"}))
+        assert backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "32"})).run(INPUTS)["y"].shape == (5, 4)
+
+
+def test_bf16_only_where_the_cpu_multiplies_it(monkeypatch):
+    from edgewise.backends import onnxruntime, openvino
+
+    for flags, ort, ov in [
+        (("avx2",), ("fp32",), ("fp32",)),
+        (("avx512f",), ("fp32",), ("fp32",)),
+        (("avx512_bf16",), ("fp32",), ("fp32", "bf16")),
+        (("asimd", "bf16"), ("fp32", "bf16"), ("fp32",)),
+    ]:
+        monkeypatch.setattr(onnxruntime, "isa", lambda flags=flags: flags)
+        monkeypatch.setattr(openvino, "isa", lambda flags=flags: flags)
+        monkeypatch.setattr("sys.platform", "linux")
+        assert onnxruntime.OnnxRuntime().precisions() == ort
+        assert openvino.OpenVino().precisions() == ov

@@ -1,0 +1,111 @@
+"""Small packages, whole and forged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgewise.graph import Graph
+from edgewise.package import Package, build, layout
+from edgewise.package.manifest import aligned
+
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def model_of(*weights: onnx.TensorProto) -> onnx.ModelProto:
+    """x + 1 -> y, with `weights` lying beside it: what a package has to keep, whatever its dtype."""
+    one = numpy_helper.from_array(np.float32(1), "one")
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "one"], ["y"], name="add")],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [one, *weights],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10, producer_name="test")
+
+
+def graph_of(*weights: onnx.TensorProto) -> Graph:
+    return Graph.from_proto(model_of(*weights))
+
+
+def forged(manifest: Any, data: bytes, *, file_bytes: int | None = None, manifest_bytes: int | None = None) -> bytes:
+    """A file with every hash right, around any manifest (JSON data or bytes) and any members' bytes."""
+    encoded = manifest if isinstance(manifest, bytes) else msgspec.json.encode(manifest)
+    start = aligned(layout.PREAMBLE_BYTES + len(encoded))
+    head = layout.HEAD.pack(
+        layout.MAGIC, layout.MAJOR, layout.MINOR, manifest_bytes if manifest_bytes is not None else len(encoded),
+        file_bytes if file_bytes is not None else start + len(data), 0, 0,
+    )  # fmt: skip
+    body = head + layout.content_id(head, encoded) + bytes(layout.SIGNATURE_BYTES) + encoded
+    return body + bytes(start - len(body)) + data
+
+
+class Parts:
+    """A package taken apart, to be changed and forged anew."""
+
+    def __init__(self, package: Package) -> None:
+        self.manifest: dict[str, Any] = msgspec.json.decode(package.encoded)
+        self.members = {name: bytes(data) for name, data in package.members.items()}
+
+    def data(self) -> bytes:
+        data = b""
+        for member in self.manifest["members"]:
+            data += bytes(max(0, member["offset"] - len(data))) + self.members.get(member["name"], b"")
+        return data
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put other bytes in a member, with its hash, its length and the offsets after it made right."""
+        self.members[name] = data
+        end = 0
+        for member in self.manifest["members"]:
+            content = self.members[member["name"]]
+            member.update(offset=aligned(end), length=len(content), sha256=hashlib.sha256(content).hexdigest())
+            end = member["offset"] + len(content)
+
+    def file(self) -> bytes:
+        return forged(self.manifest, self.data())
+
+
+@pytest.fixture
+def small() -> Package:
+    """About 1.3 kB, with one weight outside the graph."""
+    return build(graph_of(numpy_helper.from_array(np.arange(8, dtype=np.int8).reshape(2, 4), "w")), created=CREATED, take_out_bytes=8)
+
+
+@pytest.fixture
+def parts(small: Package) -> Parts:
+    return Parts(small)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[bytes], Path]:
+    def write(data: bytes) -> Path:
+        path = tmp_path / "forged.edgew"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_graph() -> Callable[..., Graph]:
+    return graph_of
+
+
+@pytest.fixture
+def make_forged() -> Callable[..., bytes]:
+    return forged
+
+
+@pytest.fixture
+def take_apart() -> Callable[[Package], Parts]:
+    return Parts

@@ -1,0 +1,67 @@
+"""docs/format.md: its example runs, and what it shows of the bytes is what is in the file."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from edgewise import package
+from edgewise.package import layout
+
+TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    exec(compile(code, "docs/format.md", "exec"), {})
+    return (tmp_path / "example.edgew").read_bytes()
+
+
+def hexdump_line(data: bytes, at: int) -> str:
+    piece = data[at : at + 16]
+    shown = [" ".join(f"{byte:02x}" for byte in half) for half in (piece[:8], piece[8:])]
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in piece)
+    return f"{at:08x}  {shown[0]:23}  {shown[1]:23}  |{text}|"
+
+
+def test_the_hexdump_is_the_files(example: bytes) -> None:
+    shown = [line for line in TEXT.splitlines() if re.match(r"[0-9a-f]{8}  ", line)]
+    assert len(shown) >= 12
+    assert shown == [hexdump_line(example, int(line[:8], 16)) for line in shown], "put these lines in docs/format.md"
+
+
+def test_the_figures_in_the_text_are_the_files(example: bytes) -> None:
+    (manifest_bytes,) = struct.unpack_from("<I", example, 12)
+    start = -(-(128 + manifest_bytes) // 64) * 64
+    opened = package.open("example.edgew")
+    weights = next(member for member in opened.manifest.members if member.name == "weights")
+    words = " ".join(TEXT.split())
+    assert f"a file of {len(example):,} bytes" in words
+    assert f"the manifest has {manifest_bytes} bytes, so the data start is {start:,};" in words
+    assert f"at {start + weights.offset:,} the member `weights`" in words
+
+
+def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
+    offsets = dict(re.findall(r"^\| (\d+) \| (\d+) \|", TEXT, re.MULTILINE))
+    assert {int(at): int(size) for at, size in offsets.items()} == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 64}
+    assert struct.calcsize("<8sHHIQ") == 24
+    assert layout.PREAMBLE_BYTES == 128
+    assert example[:8] == bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", TEXT)[1])  # type: ignore[index]
+    assert struct.unpack_from("<HH", example, 8) == (layout.MAJOR, layout.MINOR)
+    assert struct.unpack_from("<Q", example, 16) == (len(example),)
+    assert example[24:32] == bytes(8)
+    assert example[32:64].hex() == package.open("example.edgew").content_id
+    assert example[64:128] == bytes(64)
+
+
+def test_every_field_of_the_manifest_is_in_the_document() -> None:
+    from dataclasses import fields
+
+    for record in (package.Manifest, package.Entry, package.Tensor, package.Member):
+        for field in fields(record):
+            assert f"`{field.name}`" in TEXT, f"{record.__name__}.{field.name} isn't described"
