@@ -1,3 +1,49 @@
-"""edgewise makes a deep-learning model fit a device, proves that it fits, and runs it there."""
+"""edgewise makes a deep-learning model fit a device, proves that it fits, and runs it there.
+
+    import edgewise as ew
+    task = ew.tasks.image_classification("data/")
+    result = ew.fit(model, task, budget=ew.Budget(speedup=2.5, max_drop=0.01), device=ew.devices.local())
+    result.best.save("model.edgew")
+
+Names are imported when first used: `import edgewise` alone costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewise import backends, data, devices, export, graph, measure, models, package, report, tasks
+    from edgewise.fit import Result, fit
+    from edgewise.types import Budget, Device, Execution
 
 __version__ = "0.1.0"
+__all__ = [
+    "Budget",
+    "Device",
+    "Execution",
+    "Result",
+    "backends",
+    "data",
+    "devices",
+    "export",
+    "fit",
+    "graph",
+    "measure",
+    "models",
+    "package",
+    "report",
+    "tasks",
+]
+
+_NAMES = {"Budget": "types", "Device": "types", "Execution": "types", "Result": "fit", "fit": "fit"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
+    module = importlib.import_module(f"edgewise.{_NAMES.get(name, name)}")
+    found = getattr(module, name) if name in _NAMES else module
+    globals()[name] = found  # `edgewise.fit` is the function; importing its module would leave the module under that name
+    return found

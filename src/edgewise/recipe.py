@@ -80,7 +80,9 @@ def _step(node: ast.expr, text: str) -> Step:
             arguments[keyword.arg] = ast.literal_eval(keyword.value)
         except (ValueError, TypeError, RecursionError) as error:
             value = ast.unparse(keyword.value)
-            raise InvalidInput(f"recipe {text!r}: {keyword.arg}={value} is no literal; give a number, a string or a tuple of them") from error
+            raise InvalidInput(
+                f"recipe {text!r}: {keyword.arg}={value} is no literal; give a number, a string or a tuple of them"
+            ) from error
     return Step(node.func.id, arguments)
 
 
@@ -107,7 +109,8 @@ def options(function: Callable[..., Any]) -> tuple[str, ...]:
 def level(function: Callable[..., Any]) -> Level:
     """What a pass takes first: a torch module, or an exported graph. Its annotation says so."""
     first = next(iter(inspect.signature(function).parameters.values()))
-    return "graph" if str(first.annotation).endswith("Graph") else "module"
+    annotation = first.annotation if isinstance(first.annotation, str) else getattr(first.annotation, "__name__", "")
+    return "graph" if annotation.rpartition(".")[2] == "Graph" else "module"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "pass": {
         "quantize": "edgewise.compress.quantize:quantize",
-        "lower": "edgewise.export.lowering:lowered",
+        "lower": "edgewise.compress.lower:lower",
     },
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",
@@ -32,6 +32,7 @@ EXTRAS: dict[str, str] = {
     "onnxscript": "workshop",
     "safetensors": "workshop",
     "scipy": "plan",
+    "mlxtend": "demo",
 }
 
 

@@ -165,8 +165,8 @@ class Budget:
     """What the model has to meet. Limits that are None do not bind.
 
     speedup: against the dense model in true fp32 on the fastest engine of the reference set, same threads.
-    latency_ms: of one call; `percentile` says which ("p50" or "p95").
-    memory_bytes: peak above an idle process, loading included. energy_mj: per inference.
+    latency_ms: of one call, the median unless `percentile` says otherwise. percentile: which one latency_ms means.
+    size_bytes: of the package. memory_bytes: peak above an idle process, loading included. energy_mj: per inference.
     max_drop: of the task's metric (0..1), absolute: 0.01 is one point; with `relative_drop`, a share of the reference's metric.
     """
 
@@ -267,7 +267,9 @@ class Device:
         """What a measurement is cached under: same hardware and engines, same key. The name and the peaks don't count."""
         import hashlib
 
-        text = repr((self.arch, self.cpu, self.cores, self.isa, self.memory_bytes // 2**28, self.os, sorted(self.backends.items()), self.address))
+        text = repr(
+            (self.arch, self.cpu, self.cores, self.isa, self.memory_bytes // 2**28, self.os, sorted(self.backends.items()), self.address)
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

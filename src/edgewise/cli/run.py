@@ -52,7 +52,7 @@ def command(
     model = _load(file, backend, threads)
     runner = backends.load(model.data, model.execution)
     try:
-        answers = [(path, runner.run(_feed(path, runner.signature, model.preprocess))) for path in inputs]
+        answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in inputs]
     finally:
         runner.close()
     if as_json:
@@ -68,17 +68,17 @@ def _load(file: Path, backend: str | None, threads: int | None) -> _Model:
     if file.suffix == ".onnx":
         from edgewise.graph import Graph
 
-        return _Model(Graph.load(file).to_bytes(), _execution(None, backend, threads)[0])
+        return _Model(Graph.load(file).to_bytes(), execution_here(None, backend, threads)[0])
     from edgewise import package
 
     found = package.open(file)
-    execution, note = _execution(found.execution, backend, threads)
+    execution, note = execution_here(found.execution, backend, threads)
     # Where an engine has a form of its own in the package, that one was measured.
     forms = [entry.name for entry in found.manifest.entries if entry.kind == "engine" and entry.engine == execution.backend]
     return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note)
 
 
-def _execution(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
+def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
     """What to run on, and a remark when that isn't what measured best. An engine's options mean nothing to another one."""
     from edgewise import backends, registry
 
@@ -97,7 +97,7 @@ def _execution(best: Execution | None, backend: str | None, threads: int | None)
     return replace(best, threads=count), ""
 
 
-def _feed(path: Path, signature: Signature, preprocess: ImagePreprocess | None) -> dict[str, np.ndarray]:
+def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | None = None) -> dict[str, np.ndarray]:
     """The model's inputs from one file. Raises InvalidData, InvalidPackage."""
     if path.suffix == ".npz":
         arrays = _arrays(path)

@@ -7,7 +7,7 @@ Time is taken in processes of their own (`profile`, `compare`, `race`); what a m
 from edgewise.measure.fidelity import Layer, Parting, collect, divergence, layers, quality
 from edgewise.measure.interleave import Contender, compare, race
 from edgewise.measure.profiling import profile
-from edgewise.measure.roofline import Work, roofline_ms
+from edgewise.measure.roofline import Work, roofline_ms, work
 from edgewise.measure.roofs import peaks
 from edgewise.measure.subject import Subject
 from edgewise.measure.timing import latency
@@ -28,4 +28,5 @@ __all__ = [
     "quality",
     "race",
     "roofline_ms",
+    "work",
 ]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edgewise.types import Peaks
+from edgewise.errors import EdgewiseError
+from edgewise.types import Inputs, Peaks
+
+if TYPE_CHECKING:
+    from edgewise.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -25,3 +30,22 @@ def roofline_ms(peaks: Peaks, work: Work) -> float:
     if work.int8_macs:
         computing += 2 * work.int8_macs / (peaks.int8_gops * 1e9)
     return max(computing, work.moved_bytes / (peaks.memory_gbps * 1e9)) * 1e3
+
+
+def work(graph: Graph, inputs: Inputs) -> Work | None:
+    """What one call on `inputs` has to do; None where the graph's operations can't be counted."""
+    from edgewise.graph import compulsory_bytes, cost, total  # a measuring process needs no graphs
+
+    axes = {
+        axis: size
+        for spec in graph.signature.inputs
+        for axis, size in zip(spec.shape, inputs[spec.name].shape, strict=True)
+        if isinstance(axis, str)
+    }
+    try:
+        costs = cost(graph, **axes)
+        moved = compulsory_bytes(graph, **axes)
+    except EdgewiseError:
+        return None
+    small = total(node for node in costs if node.integer).macs
+    return Work(float_macs=total(costs).macs - small, int8_macs=small, moved_bytes=moved)

@@ -76,7 +76,7 @@ def classes(verdict: Verdict, width: int) -> Markup | None:
     low, high = linear_range(ends, pad=0.04, least=0.02)
     plot = Plot(Scale(max(0.0, low), min(1.0, high), name_width, width - 56), Scale(0, 1, height - 34, top - 10))
     _, plot_top, right, bottom = plot.box
-    about = 6 if width > 400 else 2
+    about = 6 if width > 400 else 3
     grid = [line(plot.x(v), plot_top, plot.x(v), bottom, "grid") for v in plot.x.ticks(about)]
     keys = [
         (tag("g", charts.marker(3, 0, 0, 4), class_="s5 hollow"), "reference"),

@@ -178,7 +178,7 @@ def compare_table(comparison: Comparison, *, most_layers: int = 12) -> Renderabl
         _text("First parting"),
         _text(
             comparison.first_parting
-            or ("nowhere: every layer agrees to rounding" if comparison.layers else "the graphs share no tensor to compare")
+            or ("nowhere: no difference lasts to the outputs" if comparison.layers else "the graphs share no tensor to compare")
         ),
     )
     if comparison.quality_a and comparison.quality_b:

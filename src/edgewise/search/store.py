@@ -1,8 +1,9 @@
 """A study on disk: every trial a file of its own, written whole, so that an interrupted search goes on where it stopped.
 
-    FOLDER/study.json            what was asked and, in the end, the verdict
-    FOLDER/trials/KEY.json       one trial
-    FOLDER/models/KEY.onnx       the graph that a recipe made
+FOLDER/study.json            what was asked and, in the end, the verdict
+FOLDER/trials/KEY.json       one trial
+FOLDER/models/KEY.onnx       the graph that a recipe made
+FOLDER/notes/KEY.json        intermediate results that took long
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
@@ -57,6 +60,16 @@ class Store:
         graph = make()
         graph.save(path)
         return graph, f"models/{name}.onnx"
+
+    def noted(self, name: str) -> Any:
+        """What `note` kept under that name; None when there is nothing."""
+        path = self.folder / "notes" / f"{name}.json"
+        return msgspec.json.decode(path.read_bytes()) if path.exists() else None
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a small JSON value: an intermediate result that took long to find."""
+        (self.folder / "notes").mkdir(exist_ok=True)
+        write(self.folder / "notes" / f"{name}.json", to_json(value))
 
     def _read(self, path: Path, kind: type[Any]) -> Any:
         try:

@@ -211,10 +211,18 @@ def image_classification(
 
     labels: of the classes in the model's order; left out, the folders' names sorted, or "0", "1", ….
     size: (height, width); left out, the pictures' own, or 224×224 where they have several.
-    mean, std, scale, resize, crop, interpolation, layout: see `ImagePreprocess`. mean and std left out are computed on train: give those
-    that a model was trained with where they are others.
-    validation, test: the share split off where the data brings no such split. calibration: how many of train calibrate.
-    shift: pixels, left out a sixteenth of the shorter side; flip: mirror half of the training pictures (not for digits or text).
+    channels: 1 (grey) or 3 (colour); left out, what nearly all pictures have.
+    mean, std: of x · scale, for each channel, as the model was trained with; left out, computed on train.
+    scale: what a byte is multiplied with before that.
+    resize: "stretch" to the size, or "crop": the aspect kept, and the centre cut out.
+    crop: with resize "crop", the share that the cut keeps (ImageNet's habit is 0.875).
+    interpolation: Pillow's filter for resizing. layout: the order of axes; a model that fixes it overrules this.
+    validation, test: the share split off where the data brings no such split.
+    calibration: how many of train calibrate.
+    shift: pixels that training pictures move by at most; left out, a sixteenth of the shorter side.
+    flip: mirror half of the training pictures (not for digits or text).
+    erase: blank a rectangle of up to this share of the area in half of the training pictures.
+    seed: of the splits.
     """
     if (mean is None) != (std is None):
         raise InvalidInput(f"mean={mean}, std={std}: give both or none")

@@ -1,4 +1,4 @@
-"""Post-training quantization: a float graph and a few samples in, the same graph in 8-bit integers out. No training, no labels, no torch."""
+"""Post-training quantization: a float graph and some samples in, the same graph in 8-bit integers out. Neither labels nor torch."""
 
 from edgewise.compress.quantize.post_training import quantize
 from edgewise.compress.quantize.sensitivity import Sensitivity, sensitivity

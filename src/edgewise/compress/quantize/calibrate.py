@@ -10,12 +10,11 @@ from edgewise import backends
 from edgewise.compress.quantize.estimators import ESTIMATORS, Histogram
 from edgewise.compress.quantize.grid import Grid, activation_grid
 from edgewise.compress.quantize.place import Plan
-from edgewise.errors import InvalidData, InvalidModel
+from edgewise.errors import InvalidData
 from edgewise.graph import Graph, Index, infer_shapes, taps
 from edgewise.types import Execution, Inputs
 
 PIECE = 4  # samples run at once while tapped: every activation of these is held in memory
-HELD_BYTES = 1 << 30  # of activations, float and rounded, held at once in the walk
 
 
 def default_execution() -> Execution:
@@ -35,11 +34,15 @@ def checked(graph: Graph, calibration: Iterable[Inputs]) -> list[Inputs]:
             raise InvalidData(f"calibration[{i}] has {given or '(nothing)'}; the model's inputs are {', '.join(sorted(names))}")
         for spec in graph.signature.inputs:
             array = np.asarray(sample[spec.name])
-            fits = array.ndim == len(spec.shape) and all(isinstance(d, str) or d == n for d, n in zip(spec.shape, array.shape, strict=False))
+            fits = array.ndim == len(spec.shape) and all(
+                isinstance(d, str) or d == n for d, n in zip(spec.shape, array.shape, strict=False)
+            )
             if not fits or array.size == 0:
                 raise InvalidData(f"calibration[{i}][{spec.name!r}] has shape {array.shape}; the model expects {spec.shape}")
             if array.dtype.name != spec.dtype:
-                raise InvalidData(f"calibration[{i}][{spec.name!r}] is {array.dtype.name}; the model expects {spec.dtype}: convert it first")
+                raise InvalidData(
+                    f"calibration[{i}][{spec.name!r}] is {array.dtype.name}; the model expects {spec.dtype}: convert it first"
+                )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InvalidData(f"calibration[{i}][{spec.name!r}] holds NaN or infinite values; leave that sample out")
     return samples
@@ -57,7 +60,9 @@ def pieces(graph: Graph, samples: Iterable[Inputs], size: int = PIECE) -> Iterat
             yield {name: value[start : start + size] for name, value in arrays.items()}
 
 
-def observe(graph: Graph, samples: Sequence[Inputs], tensors: Sequence[str], execution: Execution, on_piece: Callable[[], None] = lambda: None) -> dict[str, Histogram]:
+def observe(
+    graph: Graph, samples: Sequence[Inputs], tensors: Sequence[str], execution: Execution, on_piece: Callable[[], None] = lambda: None
+) -> dict[str, Histogram]:
     """A histogram of each of `tensors` over the samples. Raises InvalidData when one turns NaN or infinite."""
     inner = [name for name in tensors if Index(graph).producer(name) is not None]
     histograms = {name: Histogram() for name in tensors}
@@ -85,20 +90,8 @@ def grids(histograms: Mapping[str, Histogram], plan: Plan, *, estimator: str, sy
     return {name: activation_grid(*ranges[name], symmetric=symmetric) for name in plan.rounded}
 
 
-def walked(graph: Graph, samples: Sequence[Inputs], budget: int = HELD_BYTES) -> list[dict[str, np.ndarray]]:
-    """As many samples as the walk can hold within `budget` bytes, evenly drawn from all; at least one."""
-    every = list(pieces(graph, samples))
-    if not every:
-        raise InvalidModel("no calibration samples")
-    per_piece = held_bytes(graph, every[0]) * 2
-    wanted = max(int(budget // max(per_piece, 1)), 1)
-    if wanted >= len(every):
-        return every
-    return [every[i] for i in np.linspace(0, len(every) - 1, wanted).round().astype(int)]
-
-
-def held_bytes(graph: Graph, piece: Mapping[str, np.ndarray]) -> int:
-    """The most bytes of activations that are alive at once while `graph` runs on `piece`, 4 bytes an element."""
+def held_bytes(graph: Graph, piece: Mapping[str, np.ndarray]) -> list[int]:
+    """The most bytes of activations that are alive at once from each node of `graph` to its end, on `piece`, at 4 bytes an element."""
     axes = {d: n for spec in graph.signature.inputs for d, n in zip(spec.shape, piece[spec.name].shape, strict=True) if isinstance(d, str)}
     index = Index(infer_shapes(graph))
     sizes = {}
@@ -107,9 +100,9 @@ def held_bytes(graph: Graph, piece: Mapping[str, np.ndarray]) -> int:
         sizes[name] = 4 * int(np.prod([d if isinstance(d, int) else axes.get(d or "", 1) for d in shape], dtype=np.int64))
     last = {name: i for i, node in enumerate(index.nodes) for name in node.input}
     alive = sum(sizes[name] for name in piece)
-    most = alive
+    held = []
     for i, node in enumerate(index.nodes):
         alive += sum(sizes.get(name, 0) for name in node.output)
-        most = max(most, alive)
+        held.append(max(alive, 1))
         alive -= sum(sizes[name] for name in {*node.input, *node.output} if name in sizes and last.get(name, -1) <= i)
-    return most
+    return np.maximum.accumulate(held[::-1])[::-1].tolist() if held else []

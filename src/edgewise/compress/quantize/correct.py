@@ -12,10 +12,12 @@ from edgewise.compress.quantize.grid import Grid
 from edgewise.compress.quantize.patches import patches, rows, unrows
 from edgewise.compress.quantize.place import Weighted
 from edgewise.compress.quantize.rounding import adaptive
-from edgewise.compress.quantize.walk import Pieces, Run
+from edgewise.compress.quantize.single import Pieces
+from edgewise.compress.quantize.walk import Run
 from edgewise.compress.quantize.weights import Layer, least_scale, weight_grid
 
-POSITIONS = 16384  # of a layer's input, from which its moments are estimated
+POSITIONS = (8192, 32768)  # least and most positions of a layer's input from which its moments are estimated …
+PER_COLUMN = 32  # … and how many for each column of its weights
 LARGEST_COLUMNS = 4608  # 512 channels of 3×3: beyond it, inverting the moments takes minutes
 
 
@@ -39,8 +41,9 @@ class Settler:
         integers = None
         wanted = rows(weight, layer) if layer.op != "ConvTranspose" else None
         if self.adaptive and wanted is not None and wanted.shape[2] <= LARGEST_COLUMNS:
-            hessian, cross = moments(layer, node, weight.shape[2:], exact, rounded)
-            ridge = self.ridge * np.diagonal(hessian, axis1=1, axis2=2).mean(1)[:, None, None] + 1e-12
+            hessian, cross, power = moments(layer, node, weight.shape[2:], wanted.shape[2], exact, rounded)
+            # Where rounding swallowed what the input had, weights must not grow to bring it back: hence the float input's power, too.
+            ridge = self.ridge * np.maximum(np.diagonal(hessian, axis1=1, axis2=2), power).mean(1)[:, None, None] + 1e-12
             damped = hessian + ridge * np.eye(hessian.shape[1])
             # min over W of E|W xq - W0 xf|² + ridge |W - W0|²
             aimed = wanted @ np.swapaxes(np.linalg.solve(damped, np.swapaxes(cross, 1, 2) + ridge * np.eye(hessian.shape[1])), 1, 2)
@@ -71,27 +74,35 @@ class Settler:
         return weight_grid(weight, axis, bound=self.bound, symmetric=self.symmetric, search=self.search, importance=importance, floor=floor)
 
 
-def moments(layer: Weighted, node: onnx.NodeProto, kernel: tuple[int, ...], exact: Pieces, rounded: Pieces) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the rounded input's columns, and of the float's with the rounded's: (groups, columns, columns), float64.
+def moments(
+    layer: Weighted, node: onnx.NodeProto, kernel: tuple[int, ...], columns: int, exact: Pieces, rounded: Pieces
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Covariance of the rounded input's columns, and of the float's with the rounded's: (groups, columns, columns); and the variance of
+    the float's, (groups, columns). All float64.
 
     Means are left out: the bias takes care of them.
     """
-    per_piece = max(POSITIONS // len(exact), 1)
+    per_piece = max(int(np.clip(PER_COLUMN * columns, *POSITIONS)) // len(exact), 1)
     count = 0
-    square = cross = first = second = np.zeros(())
+    square = cross = first = second = power = np.zeros(())
     for seed, (x, y) in enumerate(zip(exact, rounded, strict=True)):
         a = patches(x, layer, node, kernel, per_piece, seed)
         b = a if y is x else patches(y, layer, node, kernel, per_piece, seed)
+        if seed == 0:  # near the mean: squares of what is left of large constants would lose their digits in float32
+            shift = a.mean(1, keepdims=True)
+        a = a - shift
+        b = a if y is x else b - shift
         count += a.shape[1]
         transposed = np.swapaxes(b, 1, 2)
         square = square + transposed @ b
         cross = cross + np.swapaxes(a, 1, 2) @ b
+        power = power + np.square(a).sum(1, dtype=np.float64)
         first = first + a.sum(1, dtype=np.float64)
         second = second + b.sum(1, dtype=np.float64)
     mean_a, mean_b = first / count, second / count
     square = square / count - mean_b[:, :, None] * mean_b[:, None, :]
     cross = cross / count - mean_a[:, :, None] * mean_b[:, None, :]
-    return square, cross
+    return square, cross, power / count - mean_a**2
 
 
 def mean(pieces: Pieces, channel: int) -> np.ndarray:

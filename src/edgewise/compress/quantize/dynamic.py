@@ -6,6 +6,7 @@ For matrix products (MatMul, Gemm): DynamicQuantizeLinear → MatMulInteger → 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ def quantize_dynamic(graph: Graph, *, per_channel: bool, reduce_range: bool, ski
     rounded: dict[str, tuple[str, str, str]] = {}
     weights: dict[tuple[str, int], tuple[str, str]] = {}
 
-    def add(op: str, inputs: list[str], outputs: list[str], **attributes: int) -> None:
+    def add(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         nodes.append(helper.make_node(op, inputs, outputs, name=fresh(f"{outputs[0]}_node", taken), **attributes))
 
     def constant(name: str, value: np.ndarray) -> str:
@@ -58,7 +59,10 @@ def quantize_dynamic(graph: Graph, *, per_channel: bool, reduce_range: bool, ski
             real = real.T if layer.axis == 0 else real
             grid = weight_grid(np.ascontiguousarray(real), 1 if per_channel else None, bound=64 if reduce_range else 127)
             values = grid.quantize(real).astype(np.int8)
-            weights[layer.weight, layer.axis] = (constant(f"{layer.weight}_quantized", values), constant(f"{layer.weight}_scale", np.asarray(grid.scale)))
+            weights[layer.weight, layer.axis] = (
+                constant(f"{layer.weight}_quantized", values),
+                constant(f"{layer.weight}_scale", np.asarray(grid.scale)),
+            )
         weight, weight_scale = weights[layer.weight, layer.axis]
         product, real_product, both = (fresh(f"{layer.output}_{what}", taken) for what in ("integers", "float", "scale"))
         add("MatMulInteger", [integers, weight, zero], [product])

@@ -2,7 +2,7 @@
 
 Where only positively homogeneous operators lie between layers (ReLU, pooling, residual additions), a channel may be divided by any s > 0
 and the weights that read it multiplied by s: the function stays the same, and small channels are no longer drowned by large ones'
-rounding. Works on whole residual streams, not only on pairs of layers. A Clip (ReLU6) in between breaks it, and such streams are left alone.
+rounding. Works on whole residual streams, not only on pairs of layers. A Clip (ReLU6) in between breaks it: such streams are left alone.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from edgewise.compress.quantize.grid import activation_grid
 
 BINS = 8192  # growing doubles the bin's width, so at least a quarter of the bins covers the data: 2,048, eight for each of 256 integers
 PERCENTILE = 99.99
+COUNTED = 1 << 16  # values of one array that are counted; the extremes are taken over all of them
 
 
 class Histogram:
@@ -36,7 +37,9 @@ class Histogram:
             self.start, self.width = low, span * (1 + 1e-6) / BINS
         while self.low < self.start or self.high >= self.start + BINS * self.width:
             self._double(downwards=self.low < self.start)
-        index = ((values.ravel().astype(np.float64) - self.start) * (1 / self.width)).astype(np.int32)
+        flat = values.reshape(-1)
+        flat = flat[:: (len(flat) // COUNTED) | 1]  # an odd step meets every column of even-sized images
+        index = ((flat.astype(np.float64) - self.start) * (1 / self.width)).astype(np.int32)
         self.counts += np.bincount(np.clip(index, 0, BINS - 1, out=index), minlength=BINS)
 
     def _double(self, *, downwards: bool) -> None:
@@ -76,56 +79,51 @@ def percentile(histogram: Histogram, symmetric: bool) -> tuple[float, float]:
 
 
 def mse(histogram: Histogram, symmetric: bool) -> tuple[float, float]:
-    """The range whose grid has the least mean squared error on what was seen: clipping against rounding (Banner 2019; Nagel 2021, 3.1).
-
-    A search over each end in turn, coarse to fine, from the whole range inwards.
-    """
+    """The range whose grid has the least mean squared error on what was seen: clipping against rounding (Banner 2019; Nagel 2021, 3.1)."""
     values, counts = histogram.filled
 
-    def error(low: float, high: float) -> float:
+    def loss(low: float, high: float) -> float:
         return float(counts @ (values - activation_grid(low, high, symmetric=symmetric).fake(values)) ** 2)
 
-    best = _ends(histogram)
-    least = error(*best)
-    for shares in (np.linspace(0.1, 1.0, 37), np.linspace(0.94, 1.06, 13), np.linspace(0.985, 1.015, 7)):
-        base = best
-        for end in (0, 1, 0, 1):
-            for share in shares:
-                trial = (base[0] * share, best[1]) if end == 0 else (best[0], base[1] * share)
-                trial = (max(trial[0], histogram.low), min(trial[1], histogram.high))
-                if (found := error(*trial)) < least:
-                    best, least = trial, found
-    return best
+    return _search(histogram, loss)
 
 
 def entropy(histogram: Histogram, symmetric: bool) -> tuple[float, float]:
     """The range whose 256 levels lose the least information: least KL divergence from the clipped distribution (Migacz 2017, TensorRT)."""
     values, counts = histogram.filled
-    low, high = _ends(histogram)
-    best, least = (low, high), np.inf
-    for share in np.linspace(0.2, 1.0, 65):
-        grid = activation_grid(low * share, high * share, symmetric=symmetric)
-        inside = (values >= low * share - histogram.width) & (values <= high * share + histogram.width)
+
+    def loss(low: float, high: float) -> float:
+        inside = (values >= low - histogram.width) & (values <= high + histogram.width)
         if not inside.any():
-            continue
-        level = grid.quantize(values)
-        # Reference: outliers fall into the ends' bins. Candidate: each level's mass without them, spread evenly over the bins it stands for.
-        reference = np.where(inside, counts, 0.0)
+            return np.inf
+        level = activation_grid(low, high, symmetric=symmetric).quantize(values)[inside]
+        # Reference: outliers fall into the ends' bins. Candidate: each level's mass without them, spread evenly over its bins.
         first, last = np.flatnonzero(inside)[[0, -1]]
-        reference[first] += counts[:first].sum()
-        reference[last] += counts[last + 1 :].sum()
-        mass = np.bincount(level[inside], counts[inside], minlength=256)
-        bins = np.bincount(level[inside], minlength=256)
-        candidate = (mass / np.maximum(bins, 1))[level[inside]]
-        p, q = reference[inside] / reference.sum(), candidate / candidate.sum()
-        found = float(p @ np.log(p / q))
-        if found < least:
-            best, least = (low * share, high * share), found
+        reference = counts[inside]
+        reference[0] += counts[:first].sum()
+        reference[-1] += counts[last + 1 :].sum()
+        mass = np.bincount(level, counts[inside], minlength=256)
+        bins = np.bincount(level, minlength=256)
+        candidate = (mass / np.maximum(bins, 1))[level]
+        p, q = reference / reference.sum(), candidate / candidate.sum()
+        return float(p @ np.log(p / q))
+
+    return _search(histogram, loss)
+
+
+def _search(histogram: Histogram, loss: Callable[[float, float], float]) -> tuple[float, float]:
+    """The range of least `loss`: each end in turn, coarse to fine, from all that was seen inwards."""
+    best = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    least = loss(*best)
+    for shares in (np.linspace(0.1, 1.0, 37), np.linspace(0.94, 1.06, 13), np.linspace(0.985, 1.015, 7)):
+        base = best
+        for end in (0, 1, 0, 1):
+            for share in shares:
+                trial = (base[0] * share, best[1]) if end == 0 else (best[0], base[1] * share)
+                trial = (max(trial[0], min(histogram.low, 0.0)), min(trial[1], max(histogram.high, 0.0)))
+                if (found := loss(*trial)) < least:
+                    best, least = trial, found
     return best
-
-
-def _ends(histogram: Histogram) -> tuple[float, float]:
-    return min(histogram.low, 0.0), max(histogram.high, 0.0)
 
 
 ESTIMATORS: dict[str, Callable[[Histogram, bool], tuple[float, float]]] = {

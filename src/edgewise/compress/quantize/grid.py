@@ -64,4 +64,4 @@ def activation_grid(low: float, high: float, *, symmetric: bool = False) -> Grid
     else:
         scale = max((high - low) / 255, SMALLEST_SCALE)
         zero = int(np.clip(np.rint(-low / scale), 0, 255))
-    return Grid(np.float32(scale), np.int32(zero), 0, 255)
+    return Grid(np.array(scale, np.float32), np.array(zero, np.int32), 0, 255)

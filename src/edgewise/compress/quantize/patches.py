@@ -61,9 +61,7 @@ def padding(
     how = attributes.get("auto_pad", b"NOTSET")
     how = how.decode() if isinstance(how, bytes) else how
     if how in ("SAME_UPPER", "SAME_LOWER"):
-        total = [
-            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(space, kernel, strides, dilations, strict=True)
-        ]
+        total = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in zip(space, kernel, strides, dilations, strict=True)]
         small = [t // 2 for t in total]
         large = [t - h for t, h in zip(total, small, strict=True)]
         return (small, large) if how == "SAME_UPPER" else (large, small)

@@ -59,6 +59,8 @@ def quantize(
     )  # fmt: skip
     if mode == "dynamic":
         graph, notes = prepared(model, options.skip)
-        return quantize_dynamic(graph, per_channel=granularity == "channel", reduce_range=options.reduce_range, skip=options.skip, notes=notes)
+        return quantize_dynamic(
+            graph, per_channel=granularity == "channel", reduce_range=options.reduce_range, skip=options.skip, notes=notes
+        )
     observed = observe(model, calibration, options, equalize=equalize, execution=execution, progress=report)
     return compressed(settle(observed, options, report), observed, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,9 +28,13 @@ class Settled:
     layers: Mapping[str, Layer]
 
 
-def write(settled: Settled) -> Graph:
-    """The QDQ graph. Float tensors keep their names; what is new is called after what it stands for."""
-    writer = _Writer(settled)
+def write(settled: Settled, *, real: bool = False) -> Graph:
+    """The QDQ graph. Float tensors keep their names; what is new is called after what it stands for.
+
+    real: the same values without integers: weights as the floats that they stand for, and rounding by Div, Round, Clip and Mul. Engines
+    find nothing to fuse then, and compute what the file states even where their integer kernels would saturate.
+    """
+    writer = _Writer(settled, real)
     for value in settled.graph.proto.graph.input:
         writer.round(value.name)
     for node in settled.graph.proto.graph.node:
@@ -40,8 +45,9 @@ def write(settled: Settled) -> Graph:
 
 
 class _Writer:
-    def __init__(self, settled: Settled) -> None:
+    def __init__(self, settled: Settled, real: bool) -> None:
         self.settled = settled
+        self.real = real
         self.weighted = {layer.name: layer for layer in settled.plan.weighted}
         self.rounded = set(settled.plan.rounded)
         self.taken = all_names(settled.graph.proto) | {node.name for node in settled.graph.proto.graph.node}
@@ -68,6 +74,9 @@ class _Writer:
         if tensor not in self.rounded:
             return
         grid = self.settled.grids[tensor]
+        if self.real:
+            self._simulated(tensor, grid)
+            return
         scale = self._constant(f"{tensor}_scale", np.asarray(grid.scale, np.float32))
         zero = self._constant(f"{tensor}_zero_point", np.asarray(grid.zero_point, np.uint8))
         integers = fresh(f"{tensor}_quantized", self.taken)
@@ -75,8 +84,27 @@ class _Writer:
         self._add("QuantizeLinear", [tensor, scale, zero], integers)
         self._add("DequantizeLinear", [integers, scale, zero], self.behind[tensor])
 
+    def _simulated(self, tensor: str, grid: Grid) -> None:
+        scale = self._constant(f"{tensor}_scale", np.asarray(grid.scale, np.float32))
+        limits = [
+            self._constant(f"{tensor}_{name}", np.asarray(limit - grid.zero_point, np.float32))
+            for name, limit in (("low", grid.low), ("high", grid.high))
+        ]
+        steps = [fresh(f"{tensor}_{name}", self.taken) for name in ("divided", "rounded", "clipped", "dequantized")]
+        self._add("Div", [tensor, scale], steps[0])
+        self._add("Round", [steps[0]], steps[1])
+        self._add("Clip", [steps[1], *limits], steps[2])
+        self._add("Mul", [steps[2], scale], steps[3])
+        self.behind[tensor] = steps[3]
+
     def _integers(self, node: onnx.NodeProto, layer: Weighted) -> None:
         found = self.settled.layers[layer.name]
+        if self.real:
+            node.input[1] = self._constant(f"{layer.weight}_real", found.real)
+            if found.bias is not None:
+                del node.input[2:]
+                node.input.append(self._constant(f"{layer.bias or layer.name + '_bias'}_real", found.bias))
+            return
         node.input[1] = self._weight(layer, found)
         if found.bias is None:
             return
@@ -112,5 +140,5 @@ class _Writer:
         self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value) if value.ndim else value, name)
         return name
 
-    def _add(self, op: str, inputs: list[str], output: str, **attributes: int) -> None:
+    def _add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], name=fresh(f"{output}_node", self.taken), **attributes))

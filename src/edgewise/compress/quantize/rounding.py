@@ -18,7 +18,7 @@ def adaptive(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, low: in
     order = np.argsort(-np.diagonal(hessian, axis1=1, axis2=2), axis=1, kind="stable")
     left = np.take_along_axis(weight, order[:, None, :], 2).astype(np.float64)
     h = np.take_along_axis(np.take_along_axis(hessian, order[:, :, None], 1), order[:, None, :], 2).astype(np.float64)
-    upper = np.swapaxes(np.linalg.cholesky(np.linalg.inv(h)), 1, 2)  # H⁻¹ = Uᵀ U
+    upper = _upper(h)
     step = scale[:, :, None].astype(np.float64)
     target = left.copy()
     integers = np.empty_like(left)
@@ -46,3 +46,15 @@ def adaptive(weight: np.ndarray, hessian: np.ndarray, scale: np.ndarray, low: in
     result = np.empty_like(integers)
     np.put_along_axis(result, np.broadcast_to(order[:, None, :], integers.shape), integers, 2)
     return result.astype(np.int32)
+
+
+def _upper(h: np.ndarray) -> np.ndarray:
+    """U with H⁻¹ = Uᵀ U. A matrix that rounding left just short of positive definite gets more on its diagonal."""
+    eye = np.eye(h.shape[1])
+    size = np.diagonal(h, axis1=1, axis2=2).mean(1)[:, None, None] + 1e-30
+    for extra in (0.0, 1e-4, 1e-2, 1.0):
+        try:
+            return np.swapaxes(np.linalg.cholesky(np.linalg.inv(h + extra * size * eye)), 1, 2)
+        except np.linalg.LinAlgError:
+            continue
+    return np.broadcast_to(eye, h.shape)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgewise import backends
 from edgewise.compress.quantize import calibrate
-from edgewise.compress.quantize.options import Options, checked, saturates
+from edgewise.compress.quantize.options import checked, saturates
 from edgewise.compress.quantize.place import place
 from edgewise.compress.quantize.qdq import Settled, write
 from edgewise.compress.quantize.static import Observed, Progress, observe, settle
@@ -98,5 +98,5 @@ def divergence(reference: Sequence[Mapping[str, np.ndarray]], other: Sequence[Ma
         if reference[0][name].dtype.kind == "f":
             a = np.concatenate([r[name].ravel() for r in reference]).astype(np.float64)
             b = np.concatenate([o[name].ravel() for o in other]).astype(np.float64)
-            errors.append(np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-30))
+            errors.append(float(np.linalg.norm(a - b)) / max(float(np.linalg.norm(a)), 1e-30))
     return float(np.mean(errors)) if errors else 0.0

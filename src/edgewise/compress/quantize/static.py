@@ -61,7 +61,9 @@ def prepared(model: Graph, skip: Collection[str]) -> tuple[Graph, tuple[str, ...
     return graph, notes
 
 
-def observe(model: Graph, calibration: Sequence[Inputs], options: Options, *, equalize: bool, execution: Execution | None, progress: Progress) -> Observed:
+def observe(
+    model: Graph, calibration: Sequence[Inputs], options: Options, *, equalize: bool, execution: Execution | None, progress: Progress
+) -> Observed:
     """Run the float model on the calibration samples once, and keep the ranges of every tensor that any placement may round."""
     graph, notes = prepared(model, options.skip)
     samples = calibrate.checked(graph, calibration)
@@ -103,8 +105,8 @@ def settle(observed: Observed, options: Options, progress: Progress) -> Settled:
         adaptive=options.rounding == "adaptive",
         bias_correction=options.bias_correction,
     )
-    samples = calibrate.walked(graph, observed.samples)
-    layers = walk(graph, samples, plan, grids, settler, observed.execution, lambda share: progress("quantizing", share))
+    pieces = list(calibrate.pieces(graph, observed.samples))
+    layers = walk(graph, pieces, plan, grids, settler, observed.execution, on_node=lambda share: progress("quantizing", share))
     return Settled(graph, plan, grids, layers)
 
 

@@ -7,21 +7,26 @@ for the error that arrives, and not only for its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from edgewise import backends
+from edgewise.compress.quantize.calibrate import held_bytes
 from edgewise.compress.quantize.grid import Grid
 from edgewise.compress.quantize.place import Plan, Weighted
+from edgewise.compress.quantize.qdq import Settled, write
+from edgewise.compress.quantize.single import Pieces, run_node, with_weights
 from edgewise.compress.quantize.weights import Layer
-from edgewise.graph import Graph, Index
+from edgewise.graph import Graph, Index, infer_shapes
+from edgewise.graph.canonical import remove_unused
 from edgewise.graph.index import used_by
 from edgewise.types import Execution
 
-Pieces = list[np.ndarray]  # one tensor, for each piece of the calibration data
+HELD_BYTES = 1 << 30  # of activations, float and rounded, that the walk may hold at once
+
 Run = Callable[[np.ndarray, np.ndarray | None], Pieces]
 
 
@@ -39,37 +44,49 @@ def obstacle(graph: Graph) -> str | None:
     return None
 
 
-def walk(graph: Graph, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan, grids: Mapping[str, Grid], settle: Settle, execution: Execution, on_node: Callable[[float], None] = lambda share: None) -> dict[str, Layer]:
+def walk(
+    graph: Graph,
+    pieces: Sequence[Mapping[str, np.ndarray]],
+    plan: Plan,
+    grids: Mapping[str, Grid],
+    settle: Settle,
+    execution: Execution,
+    *,
+    budget: int = HELD_BYTES,
+    on_node: Callable[[float], None] = lambda share: None,
+) -> dict[str, Layer]:
     """Quantized layers by node name. `settle` decides each one, from its inputs (in float; as rounded) and its float outputs.
 
-    Tensors are dropped after their last use; what is held at once is two copies (float, rounded) of those that are still needed.
+    Tensors are dropped after their last use. As many pieces of calibration data are taken as `budget` bytes hold; when tensors have become
+    small enough for twice as many, all that is settled runs again on more: late layers have few positions, and most columns.
     """
     index = Index(graph)
     weighted = {layer.name: layer for layer in plan.weighted}
     last = {name: i for i, node in enumerate(index.nodes) for name in used_by(node)}
-    exact: dict[str, Pieces] = {spec.name: [np.asarray(s[spec.name]) for s in samples] for spec in graph.signature.inputs}
+    room = [min(max(budget // (2 * size), 1), len(pieces)) for size in held_bytes(graph, pieces[0])]
+    chosen = _spread(pieces, room[0])
+    exact: dict[str, Pieces] = {spec.name: [np.asarray(piece[spec.name]) for piece in chosen] for spec in graph.signature.inputs}
     rounded: dict[str, Pieces] = dict(exact)
     layers: dict[str, Layer] = {}
     for i, node in enumerate(index.nodes):
+        if room[i] >= 2 * len(chosen):
+            chosen = _spread(pieces, room[i])
+            so_far = Settled(graph, replace(plan, weighted=tuple(weighted[name] for name in layers)), grids, layers)
+            exact, rounded = _again(graph, list(exact), chosen, execution), _again(write(so_far, real=True), list(exact), chosen, execution)
         names = [name for name in dict.fromkeys(used_by(node)) if name in exact]
         constants = {name: index.initializers[name] for name in dict.fromkeys(used_by(node)) if name in index.initializers}
         feeds = {name: exact[name] for name in names}
         read = {name: [grids[name].fake(x) for x in rounded[name]] if plan.reads_rounded(node, name) else rounded[name] for name in names}
-        outputs = _run(graph, node, feeds, constants, execution)
+        outputs = run_node(graph, node, feeds, constants, execution)
         if node.name in weighted:
             layer = weighted[node.name]
-
-            def run(weight: np.ndarray, bias: np.ndarray | None, node: onnx.NodeProto = node, layer: Weighted = layer, read: dict[str, Pieces] = read, constants: dict[str, onnx.TensorProto] = constants) -> Pieces:
-                changed, new = with_weights(node, layer, weight, bias)
-                kept = {name: value for name, value in constants.items() if name not in (layer.weight, layer.bias)}
-                return _run(graph, changed, read, {**kept, **new}, execution)[layer.output]
-
+            run = _runner(graph, node, layer, read, constants, execution)
             layers[node.name] = settle(layer, node, feeds[layer.input], read[layer.input], outputs[layer.output], run)
             follow = {layer.output: run(layers[node.name].real, layers[node.name].bias)}
         elif all(read[name] is exact[name] for name in names):
             follow = outputs
         else:
-            follow = _run(graph, node, read, constants, execution)
+            follow = run_node(graph, node, read, constants, execution)
         exact.update(outputs)
         rounded.update(follow)
         for name in [*names, *outputs]:
@@ -80,42 +97,44 @@ def walk(graph: Graph, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan, 
     return layers
 
 
-def with_weights(node: onnx.NodeProto, layer: Weighted, weight: np.ndarray, bias: np.ndarray | None) -> tuple[onnx.NodeProto, dict[str, onnx.TensorProto]]:
-    """`node` with these constants, and the constants by name. MatMul has no place for a bias: `bias` has to be None there."""
-    changed = onnx.NodeProto()
-    changed.CopyFrom(node)
-    del changed.input[:]
-    new = {layer.weight: numpy_helper.from_array(np.ascontiguousarray(weight), layer.weight)}
-    changed.input.extend([layer.input, layer.weight])
-    if bias is not None:
-        name = layer.bias or f"{layer.name}_bias"
-        new[name] = numpy_helper.from_array(bias.astype(np.float32), name)
-        changed.input.append(name)
-    return changed, new
+def _runner(
+    graph: Graph,
+    node: onnx.NodeProto,
+    layer: Weighted,
+    read: Mapping[str, Pieces],
+    constants: Mapping[str, onnx.TensorProto],
+    execution: Execution,
+) -> Run:
+    """The layer on its rounded inputs, as a function of its weights."""
+    kept = {name: value for name, value in constants.items() if name not in (layer.weight, layer.bias)}
+
+    def run(weight: np.ndarray, bias: np.ndarray | None) -> Pieces:
+        changed, new = with_weights(node, layer, weight, bias)
+        return run_node(graph, changed, read, {**kept, **new}, execution)[layer.output]
+
+    return run
 
 
-def _run(graph: Graph, node: onnx.NodeProto, feeds: Mapping[str, Pieces], constants: Mapping[str, onnx.TensorProto], execution: Execution) -> dict[str, Pieces]:
-    """Outputs of the one `node`, piece by piece."""
-    outputs = [name for name in node.output if name]
-    index = helper.make_graph(
-        [node],
-        "node",
-        [_value(name, pieces) for name, pieces in feeds.items()],
-        [helper.make_empty_tensor_value_info(name) for name in outputs],
-        list(constants.values()),
-    )
-    model = helper.make_model(index, opset_imports=list(graph.proto.opset_import), ir_version=graph.proto.ir_version)
-    model = onnx.shape_inference.infer_shapes(model)
-    runner = backends.load(model.SerializeToString(), execution)
+def _spread(pieces: Sequence[Mapping[str, np.ndarray]], count: int) -> list[Mapping[str, np.ndarray]]:
+    """`count` of the pieces, evenly drawn."""
+    return [pieces[i] for i in np.linspace(0, len(pieces) - 1, count).round().astype(int)]
+
+
+def _again(graph: Graph, names: Sequence[str], pieces: Sequence[Mapping[str, np.ndarray]], execution: Execution) -> dict[str, Pieces]:
+    """The tensors `names` of `graph` on each piece, and nothing computed beyond them."""
+    inputs = [name for name in names if name in pieces[0]]
+    made = [name for name in names if name not in pieces[0]]
+    found: dict[str, Pieces] = {name: [np.asarray(piece[name]) for piece in pieces] for name in inputs}
+    if not made:
+        return found
+    proto = infer_shapes(graph).copy_proto()
+    types = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
+    del proto.graph.output[:]
+    proto.graph.output.extend(types[name] for name in made)
+    remove_unused(proto)
+    runner = backends.load(proto.SerializeToString(), execution)
     try:
-        results = [runner.run({name: pieces[i] for name, pieces in feeds.items()}) for i in range(len(next(iter(feeds.values()))))]
+        results = [runner.run(piece) for piece in pieces]
     finally:
         runner.close()
-    return {name: [result[name] for result in results] for name in outputs}
-
-
-def _value(name: str, pieces: Pieces) -> onnx.ValueInfoProto:
-    shapes = {piece.shape for piece in pieces}
-    first = pieces[0]
-    shape = [n if all(s[axis] == n for s in shapes) else f"{name}_{axis}" for axis, n in enumerate(first.shape)]
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(first.dtype), shape)
+    return {**found, **{name: [result[name] for result in results] for name in made}}

@@ -45,7 +45,7 @@ def weight_grid(
         low, high = min(float(weight.min()), 0.0), max(float(weight.max()), 0.0)
         scale = max((high - low) / (2 * bound), SMALLEST_SCALE)
         zero = int(np.clip(np.rint(-bound - low / scale), -bound, bound))
-        return Grid(np.float32(scale), np.int32(zero), -bound, bound)
+        return Grid(np.array(scale, np.float32), np.array(zero, np.int32), -bound, bound)
     weights_of = np.ones_like(flat) if importance is None else _rows(np.broadcast_to(importance, weight.shape), axis)
     largest = np.abs(flat).max(1) / bound
     best, least = largest, np.full(len(flat), np.inf)
@@ -57,7 +57,7 @@ def weight_grid(
         best, least = np.where(better, scale, best), np.where(better, error, least)
     scale = best.astype(np.float32)
     if axis is None:
-        return Grid(scale[0], np.int32(0), -bound, bound)
+        return Grid(scale[0:1].reshape(()), np.array(0, np.int32), -bound, bound)
     return Grid(scale, np.zeros(len(scale), np.int32), -bound, bound, axis)
 
 

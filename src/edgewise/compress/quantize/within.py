@@ -57,7 +57,7 @@ def quantize_within(
     if attempt(whole, 0):
         return replace(whole, notes=(*whole.notes, *notes))
     ranking = [s.node for s in ranked(settled, observed, samples=samples, alone=True, progress=report)]
-    # A drop falls, on the whole, as more nodes return to float: the least number that holds is found between one that fails and one that holds.
+    # A drop falls, on the whole, as more nodes return to float: the least number that holds lies between one that fails and one that does.
     fails, holds = 0, total
     best: Compressed | None = None
     while holds - fails > 1:
@@ -70,7 +70,9 @@ def quantize_within(
             fails = middle
     if best is None:
         notes.append("no node can be quantized within the limit: the model stays in float")
-        reasons = {name: "the drop would exceed the limit" for name in ranking}
+        reasons = dict.fromkeys(ranking, "the drop would exceed the limit")
         return Compressed(observed.graph, (), {**settled.plan.skipped, **reasons}, (*observed.notes, *notes))
-    reasons = {name: f"left in float to keep the drop within {max_drop:g} (rank {i + 1} by sensitivity)" for i, name in enumerate(ranking[:holds])}
+    reasons = {
+        name: f"left in float to keep the drop within {max_drop:g} (rank {i + 1} by sensitivity)" for i, name in enumerate(ranking[:holds])
+    }
     return replace(best, skipped={**best.skipped, **reasons}, notes=(*best.notes, *notes))

@@ -1,0 +1,64 @@
+# Everything happens in .venv, made by the first target that needs it. `make help` lists the targets.
+
+# A Python of 3.11 or later; left out, the first one found that can make environments.
+PYTHON ?=
+# Flags for installing torch. PyPI's build for Linux brings gigabytes of CUDA; the CPU build is here:
+#   make test TORCH_FLAGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_FLAGS ?=
+# Flags for every pip command: --quiet, or "" to see what it does.
+PIP_FLAGS ?= --quiet
+# Flags for pytest: make test PYTEST_FLAGS="-x tests/graph"
+PYTEST_FLAGS ?=
+
+# edgewise keeps its engines from reporting home; this does it for whatever imports ONNX Runtime past edgewise, such as a benchmark's peer.
+export ORT_DISABLE_TELEMETRY := 1
+
+BIN := .venv/bin
+STAMP := .venv/installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/report.html (2 minutes after the install)
+	$(BIN)/edgewise demo
+
+test: check ## format, lint, types, then the whole suite
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+check: $(STAMP) ## format, lint and types, without changing anything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into the one format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment, caches and build products
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/edgewise.egg-info
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and alone, so that TORCH_FLAGS can say from where; its version is pinned with all others.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	if [ ! -x $(BIN)/python ]; then \
+		for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 python); do \
+			if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
+		done; \
+		if [ -z "$${found:-}" ]; then \
+			echo "No Python that will do: edgewise needs Python 3.11 or later with venv and ensurepip (on Debian: apt install python3-venv)." >&2; \
+			echo "Tried: $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 python). Name yours: make PYTHON=/path/to/python3" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making .venv with $$found ($$("$$found" -V))"; \
+		"$$found" -m venv .venv; \
+	fi
+	@echo "Installing what constraints.txt pins (the first time takes some minutes)"
+	$(PIP) $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -c constraints.txt -e '.[workshop,openvino,demo,dev]'
+	@touch $@

@@ -1,0 +1,77 @@
+"""What the benchmark scripts share: where data is, and results as small JSON files that name the commit that made them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edgewise import devices
+from edgewise.search.store import write
+from edgewise.types import Interval
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+# Where Debian's package dataset-fashion-mnist puts the four files; the SHA-256 of what
+# each holds (unpacked: Debian packs them anew).
+FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56 = {
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+def fashion() -> Path:
+    """The folder with Fashion-MNIST's four IDX files: EDGEWISE_DATA/fashion-mnist, Debian's package, or fetched from the publisher.
+
+    Files are held against the checksums of the published ones.
+    """
+    own = Path(os.environ.get("EDGEWISE_DATA", "data")) / "fashion-mnist"
+    folder = next((place for place in (own, FASHION_DEBIAN) if place.is_dir()), None)
+    if folder is None:
+        folder = own
+        folder.mkdir(parents=True)
+        for name in FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56:
+            print(f"fetching {name}", file=sys.stderr)
+            urllib.request.urlretrieve(f"{FASHION_URL}/{name}", folder / name)
+    for name, wanted in FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56.items():
+        found = hashlib.sha256(gzip.decompress((folder / name).read_bytes())).hexdigest()
+        if found != wanted:
+            raise SystemExit(f"{folder / name}: SHA-256 {found}, expected {wanted}; delete it and fetch it again")
+    return folder
+
+
+def commit() -> str:
+    """The commit of the working tree, with "+changes" when it isn't clean (results apart)."""
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
+    status = ["git", "status", "--porcelain", "--", "..", ":!results"]
+    changed = subprocess.run(status, cwd=HERE, capture_output=True, text=True, check=True)
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def record(name: str, result: dict[str, Any]) -> None:
+    """Keep `result` as results/NAME.json, with the commit, the day and the device; and print it."""
+    device = devices.local()
+    told = {"cpu": device.cpu, "cores": device.cores, "isa": list(device.isa), "engines": dict(device.backends)}
+    whole = {"benchmark": name, "commit": commit(), "date": datetime.now(UTC).date().isoformat(), "device": told, **result}
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(whole, indent=1).encode() + b"\n")
+    print(f"\nkept as benchmarks/results/{name}.json")
+
+
+def told(interval: Interval, scale: float = 1.0, digits: int = 3) -> dict[str, float]:
+    """An interval for a result file."""
+    value, low, high = (round(scale * part, digits) for part in (interval.value, interval.low, interval.high))
+    return {"value": value, "low": low, "high": high, "n": interval.n}

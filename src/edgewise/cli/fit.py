@@ -1,0 +1,150 @@
+"""`edgewise fit`: the main job from the shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgewise.cli import derive, given
+from edgewise.cli.progress import Tell, telling
+from edgewise.errors import BudgetMissed, InvalidInput
+from edgewise.types import Budget
+
+if TYPE_CHECKING:
+    from edgewise.fit import Result
+    from edgewise.types import Study
+
+ASKED = "Budget"
+BINDING = ("speedup", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")
+
+
+def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
+    """The command with the options of the task that `arguments` name."""
+    from edgewise.fit import fit
+
+    task = given.named_task(arguments)
+    searching = derive.options(fit, panel="Search", leave_out=("device", "out", "progress", "weights"))
+    budget, pictures = budget_options(), given.task_options(task)
+
+    def command(
+        model: Annotated[str, typer.Argument(help="model.onnx, model.pt2, package.module:callable or file.py:callable.", metavar="MODEL")],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")],
+        data: Annotated[str | None, typer.Option(help="Pictures: a folder per class, IDX files, an .npz, or module:function.")] = None,
+        task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
+        weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        **options: Any,
+    ) -> None:
+        """Find the most accurate form of a model that meets a budget on this device, prove it, and pack it.
+
+        Example: edgewise fit model.onnx --data pictures/ --speedup 2.5 --max-drop 1% -o out/
+
+        Run again with the same arguments after an interruption, it goes on
+        where it stopped. Exit code 3: the budget was missed, and the package
+        holds the nearest point.
+        """
+        asked = Budget(**derive.collect(budget, options))
+        if all(getattr(asked, name) is None for name in BINDING):
+            raise InvalidInput(
+                "no budget: say what the model has to meet, by --speedup, --latency-ms, --size-mb, --memory-mb or --energy-mj "
+                "(with --max-drop for what it may cost; 1 point unless given)"
+            )
+        writable(out)
+        made = given.make_task(task, data, options)
+        given.import_from_here()
+        finish(search(fit, model, made, asked, out, {"weights": weights, **derive.collect(searching, options)}), out)
+
+    return derive.with_options(command, [*budget, *searching, *pictures])
+
+
+def budget_options() -> list[derive.Option]:
+    """`Budget`'s fields, with three spellings that a shell wants: --max-drop 1%, 0.01 or 1%rel, and --latency-p95-ms."""
+    found = []
+    for option in derive.options(Budget, panel=ASKED, leave_out=("relative_drop",)):
+        if option.name == "max_drop":
+            text = "What may be lost of the metric: 1% or 0.01 is one point, 1%rel a share of the reference's (default 1%)"
+            option = replace(option, metavar="1%|0.01|1%rel", help=text, read=drop, gives=dict)
+        found.append(option)
+        if option.name == "latency_ms":
+            text = "The same of the 95th percentile"
+            found.append(replace(option, name="latency_p95_ms", help=text, gives=lambda value: {"latency_ms": value, "percentile": "p95"}))
+    return found
+
+
+def drop(text: str) -> dict[str, Any]:
+    """ "1%", "0.01", "1%rel" or "0.01rel" as Budget's max_drop and relative_drop."""
+    amount = text.strip().removesuffix("rel").strip()
+    value = float(amount.removesuffix("%")) / (100 if amount.endswith("%") else 1)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r}: give points as 1% or 0.01, or a share of the reference's metric as 1%rel")
+    return {"max_drop": value, "relative_drop": text.strip().endswith("rel")}
+
+
+def writable(out: Path) -> None:
+    """Raises InvalidInput unless `out` is, or can become, a folder that we may write in. Makes nothing."""
+    place = out
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InvalidInput(f"-o {out}: {place} is a file; give a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InvalidInput(f"-o {out}: {place} may not be written to; give another folder")
+
+
+def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, out: Path, options: dict[str, Any]) -> Result:
+    """Run `fit` with its progress shown. An interruption says what is kept."""
+    from edgewise.cli.terminal import clean, console
+
+    began = False
+
+    def run(tell: Tell) -> Result:
+        def progress(what: str, share: float, left: float | None) -> None:
+            nonlocal began
+            began = True
+            tell(what, share, left)
+
+        return fit(model, task, budget=budget, out=out, progress=progress, **options)
+
+    notes = getattr(getattr(task, "summary", lambda: None)(), "cleaning", ())
+    for note in notes:
+        console().print(clean(f"data: {note}"), style="dim")
+    try:
+        with telling() as tell:
+            result = run(tell)
+    except KeyboardInterrupt:
+        kept = len(list((out / "study" / "trials").glob("*.json"))) if (out / "study" / "trials").is_dir() else 0
+        said = f"{kept} trial{'s' * (kept != 1)} kept in {out / 'study'}" if kept else "no trial was finished yet"
+        raise KeyboardInterrupt(f"interrupted; {said}: the same command again goes on from there") from None
+    if not began:
+        console().print(clean(f"This search was finished before, and nothing was measured again: delete {out} to start anew."), style="dim")
+    return result
+
+
+def finish(result: Result, out: Path) -> None:
+    """The verdict, the files, and what to do next. Raises BudgetMissed when a limit was missed."""
+    from edgewise import report
+    from edgewise.cli.terminal import console, facts, section
+
+    shown = console()
+    shown.print(report.table(result.study))
+    section(shown, "Written", facts(written(result.study, out)))
+    if not result.met:
+        raise BudgetMissed(f"the budget is missed; {out / 'model.edgew'} holds the nearest point")
+
+
+def written(study: Study, out: Path) -> list[tuple[str, str]]:
+    from edgewise.report import numbers
+
+    def sized(path: Path) -> str:
+        return f"{path}  ({numbers.size(path.stat().st_size)})"
+
+    return [
+        ("package", sized(out / "model.edgew")),
+        ("report", f"{sized(out / 'report.html')}: open it in a browser"),
+        ("study", f"{out / 'study'}: {len(study.trials)} trials"),
+        ("next", f"edgewise run {out / 'model.edgew'} {'PICTURE' if study.data.labels else 'INPUT'}"),
+    ]

@@ -1,0 +1,196 @@
+"""What a command line names: models in files, tasks with their options, and inputs for a model."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgewise import registry
+from edgewise.cli import derive
+from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.types import Execution, Inputs, Signature, Split
+
+if TYPE_CHECKING:
+    from edgewise.graph import Graph
+    from edgewise.package import Package
+
+USUAL_TASK = "image-classification"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model for the field: its graph, how it is run, and the package that it came in, if it came in one."""
+
+    name: str
+    graph: Graph
+    execution: Execution
+    size_bytes: int
+    package: Package | None = None
+
+
+def model(path: Path) -> Model:
+    """The model in an .onnx file or a package. Raises InvalidModel, InvalidPackage, or InvalidInput for another kind of file."""
+    from edgewise.cli.run import execution_here
+
+    if not path.exists():
+        raise InvalidModel(f"{path} does not exist; give a model (.onnx) or a package (.edgew)")
+    if path.suffix == ".onnx":
+        from edgewise.graph import read
+
+        return Model(path.name, read(path), execution_here(None, None, None)[0], path.stat().st_size)
+    if path.suffix == ".edgew":
+        from edgewise import package
+
+        found = package.open(path)
+        return Model(path.name, found.graph(), execution_of(found), found.size_bytes, found)
+    raise InvalidInput(f"{path}: give a model (.onnx) or a package (.edgew)")
+
+
+def execution_of(found: Package) -> Execution:
+    """How a package is run here: as it measured best, where that engine is installed."""
+    from edgewise.cli.run import execution_here
+
+    return execution_here(found.execution, None, None)[0]
+
+
+# --- tasks --------------------------------------------------------------------------------------------------------
+
+
+def named_task(arguments: Sequence[str]) -> str:
+    """What --task says among `arguments`, before they are parsed: the task's function decides which options there are."""
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        if word == "--task" and following:
+            return following
+        if word.startswith("--task="):
+            return word.partition("=")[2]
+    return USUAL_TASK
+
+
+def task_function(name: str) -> Callable[..., Any]:
+    """Raises InvalidInput for a name that is neither registered nor an importable "module:function"."""
+    import_from_here()
+    found = registry.load("task", name)
+    if not callable(found):
+        raise InvalidInput(f"--task {name} is a {type(found).__name__}; give a function that makes a task")
+    return found
+
+
+def task_options(name: str) -> list[derive.Option]:
+    return derive.options(task_function(name), panel=f"Task {name}")
+
+
+def make_task(name: str, data: str | None, given: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Any:
+    """The task that --task, --data and the options ask for. `defaults` (a package's preprocessing) fill in what wasn't given."""
+    function = task_function(name)
+    parameters = inspect.signature(function).parameters.values()
+    wanted = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    if wanted and data is None:
+        raise InvalidInput(f"--data is missing: {name} needs pictures in a folder per class, IDX files, an .npz, or 'module:function'")
+    if not wanted and data is not None:
+        raise InvalidInput(f"--data {data}: {name} takes none; leave it out")
+    keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    arguments = {key: value for key, value in (defaults or {}).items() if key in keywords}
+    arguments |= derive.collect(task_options(name), given)
+    task = function(*([data] if wanted else []), **arguments)
+    if not hasattr(task, "split"):
+        raise InvalidInput(f"--task {name} gave a {type(task).__name__}, which is no task; a function that returns arrays goes with --data")
+    return task
+
+
+def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
+    """A task's options that a package knows already: how its pictures are fed, and the labels."""
+    found: dict[str, Any] = {}
+    for package in packages:
+        if package is not None and package.preprocess is not None:
+            record = package.preprocess
+            found = {name: getattr(record, name) for name in ("size", "channels", "mean", "std", "scale", "resize", "crop")}
+            found |= {"interpolation": record.interpolation, "layout": record.layout}
+        if package is not None and package.labels and not all(label.isdigit() for label in package.labels):
+            found["labels"] = package.labels
+    return found
+
+
+def bound(task: Any, signature: Signature) -> Any:
+    """The task as a model takes it: its input's name and layout; a task without such a way only gets the name."""
+    return task.for_model(signature) if hasattr(task, "for_model") else task.with_input(signature.inputs[0].name)
+
+
+@dataclass(frozen=True)
+class First:
+    """The first `n` samples of a split, in its order."""
+
+    whole: Split
+    n: int
+
+    @property
+    def name(self) -> str:
+        return self.whole.name
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        return None if self.whole.targets is None else self.whole.targets[: self.n]
+
+    def __len__(self) -> int:
+        return min(self.n, len(self.whole))
+
+    def batches(self, size: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        left = self.n
+        for inputs, targets in self.whole.batches(size):
+            yield {key: array[:left] for key, array in inputs.items()}, None if targets is None else targets[:left]
+            left -= len(next(iter(inputs.values())))
+            if left <= 0:
+                return
+
+
+def import_from_here() -> None:
+    """Let "module:function" name a file in the working directory, which a console script leaves out of the path. Last: it hides nothing."""
+    here = str(Path.cwd())
+    if "" not in sys.path and here not in sys.path:
+        sys.path.append(here)
+
+
+# --- inputs -------------------------------------------------------------------------------------------------------
+
+
+def inputs(signature: Signature, *, data: Path | None, batch: int, seed: int = 0) -> tuple[dict[str, np.ndarray], list[str]]:
+    """One call's inputs from `data` (.npy, .npz), or drawn at random; and what to say about them."""
+    if data is not None:
+        from edgewise.cli.run import arrays_for
+
+        return dict(arrays_for(data, signature)), []
+    generator = np.random.default_rng(seed)
+    open_axes = {axis for spec in signature.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
+    leading = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    fixed = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], int)}
+    if batch != 1 and not leading and fixed != {batch}:
+        raise InvalidInput(f"--batch {batch}: the model's first axis is fixed ({', '.join(map(str, sorted(fixed))) or 'there is none'})")
+    axes = {str(axis): batch for axis in leading}
+    notes = []
+    if open_axes - leading:
+        notes.append(f"the axes {', '.join(sorted(open_axes - leading))} are open and were set to 1: give real inputs with --data")
+    drawn = {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
+    return drawn, notes
+
+
+def _drawn(shape: tuple[int, ...], dtype: np.dtype, generator: np.random.Generator) -> np.ndarray:
+    """Floats of a normal distribution; bytes of any value; wider integers 0 or 1, which any table of tokens or classes has."""
+    if dtype.kind == "f":
+        return generator.standard_normal(shape).astype(dtype)
+    if dtype.kind == "b":
+        return np.ones(shape, dtype)
+    if dtype.kind not in "iu":
+        raise InvalidData(f"no {dtype} can be drawn at random; give inputs with --data")
+    high = 2 if dtype.itemsize > 1 else 256 if dtype.kind == "u" else 128
+    return generator.integers(0, high, shape).astype(dtype)
+
+
+def feeds(example: Inputs) -> str:
+    """Inputs in words: "image 1×1×28×28"."""
+    return ", ".join(f"{name} {'×'.join(map(str, array.shape)) or 'scalar'}" for name, array in example.items())

@@ -1,0 +1,255 @@
+"""`edgewise measure`: what a model takes on every engine of this device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
+from edgewise.types import Execution
+
+if TYPE_CHECKING:
+    from edgewise.cli.progress import Tell
+    from edgewise.graph import Graph
+    from edgewise.measure import Contender
+    from edgewise.types import Device, Inputs, Measurement
+
+LAW = (
+    "Times are of this machine in this moment. Ratios are what counts: they were measured in turns, a block of one engine after a block of "
+    "the other, each in a process of its own, against the fastest fp32 with as many threads."
+)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured: the graph, its bytes for each engine (a package may hold a form of an engine's own), and the file's size."""
+
+    name: str
+    graph: Graph
+    model: bytes
+    forms: dict[str, bytes]
+    size_bytes: int
+
+    def bytes_for(self, engine: str) -> bytes:
+        return self.forms.get(engine, self.model)
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="model.onnx, model.edgew, model.pt2 or package.module:callable.", metavar="MODEL")],
+    threads: Annotated[str | None, typer.Option(help="Thread counts, as 1,2 (1 and all cores unless given).")] = None,
+    backends: Annotated[str | None, typer.Option(help="Engines, with commas (all installed ones unless given).")] = None,
+    batch: Annotated[int, typer.Option(help="Samples in one call.", min=1)] = 1,
+    seconds: Annotated[float, typer.Option(help="How long each is timed.", min=0.05)] = 2.0,
+    data: Annotated[Path | None, typer.Option(help="Real inputs, .npy or .npz by name; random ones unless given.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, with every sample.")] = False,
+) -> None:
+    """Measure a model on every engine, precision and thread count: latency, cold start, size, memory, share of the roofline.
+
+    Example: edgewise measure model.onnx --threads 1,2
+    """
+    from edgewise import devices
+    from edgewise.cli import given
+    from edgewise.cli.progress import telling
+
+    device = devices.local()
+    counts = thread_counts(threads, device.cores)
+    executions = list(_executions(backends, counts))
+    with telling() as tell:
+        subject = _subject(model, weights, data)
+        inputs, notes = given.inputs(subject.graph.signature, data=data, batch=batch)
+        device = _with_peaks(device, counts, tell)
+        measured, failed = _profiles(subject, executions, inputs, device, seconds, tell)
+        if not measured:
+            raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
+        races = [race for count in counts for race in _race(subject, count, measured, inputs, device, tell)]
+    failed += [(race.subject.execution, race.failed) for race in races if race.failed]
+    if as_json:
+        typer.echo(_json(subject, device, inputs, measured, races, failed))
+    else:
+        _show(subject, inputs, measured, races, failed, notes)
+
+
+def thread_counts(text: str | None, cores: int) -> list[int]:
+    if text is None:
+        return sorted({1, cores})
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError as error:
+        raise InvalidInput(f"--threads {text}: give counts with commas between them, as 1,2") from error
+    if counts[0] < 1 or counts[-1] > cores:
+        raise InvalidInput(f"--threads {text}: this device has {cores} usable cores; give 1 to {cores}")
+    return counts
+
+
+def _executions(names: str | None, counts: Sequence[int]) -> list[Execution]:
+    from edgewise import backends, registry
+
+    installed = backends.installed()
+    chosen = [name.strip() for name in names.split(",")] if names else list(installed)
+    found = []
+    for name in chosen:
+        backend = backends.get(name)  # an unknown name has its own error
+        if name in registry.names("backend") and name not in installed:
+            backend.version()  # says which pip line brings it
+        found += [Execution(name, precision, count) for count in counts for precision in backend.precisions()]
+    return found
+
+
+def _subject(spec: str, weights: Path | None, data: Path | None) -> _Subject:
+    from edgewise.graph import Graph
+
+    path = Path(spec)
+    if path.suffix == ".edgew":
+        from edgewise import package
+
+        if not path.exists():
+            raise InvalidModel(f"{path} does not exist; give a model or a package")
+        found = package.open(path)
+        forms = {entry.engine: found.model_bytes(entry.name) for entry in found.manifest.entries if entry.kind == "engine"}
+        return _Subject(path.name, found.graph(), found.model_bytes(), forms, found.size_bytes)
+    if path.suffix == ".onnx":
+        graph = Graph.load(path)
+        return _Subject(path.name, graph, graph.to_bytes(), {}, graph.size_bytes)
+    graph = _exported(spec, weights, data)
+    return _Subject(spec, graph, graph.to_bytes(), {}, graph.size_bytes)
+
+
+def _exported(spec: str, weights: Path | None, data: Path | None) -> Graph:
+    """A torch model as a graph. A module doesn't say what it takes, so an example is needed."""
+    import numpy as np
+
+    from edgewise import export
+    from edgewise.cli.given import import_from_here
+    from edgewise.models import intake
+
+    import_from_here()
+    found = intake(spec, weights=weights)
+    if found.program is not None:
+        return export.export_program(found.program)
+    if found.module is None:
+        raise InvalidInput(f"{spec}: give an .onnx, a package, a .pt2 or a callable that makes a torch module")
+    if data is None:
+        raise InvalidInput(f"{spec} doesn't say what it takes: give one call's inputs with --data x.npy (or .npz, by forward's names)")
+    if not data.is_file():
+        raise InvalidInput(f"--data {data} does not exist; give an .npy or .npz file")
+    with_names = np.load(data, allow_pickle=False)
+    example = {"input": with_names} if isinstance(with_names, np.ndarray) else dict(with_names)
+    return export.export(found.module, example)
+
+
+def _with_peaks(device: Device, counts: Sequence[int], tell: Tell) -> Device:
+    from edgewise import measure
+
+    found = []
+    for count in counts:
+        tell(f"the device's peaks with {count} thread{'s' * (count > 1)} (once, then cached)", 0.0, None)
+        found.append(measure.peaks(device, count))
+    return replace(device, peaks=tuple(found))
+
+
+def _profiles(
+    subject: _Subject, executions: Sequence[Execution], inputs: Inputs, device: Device, seconds: float, tell: Tell
+) -> tuple[list[Measurement], list[tuple[Execution, str]]]:
+    """One after the other. An engine that can't is noted, and the others go on."""
+    from edgewise import measure
+
+    work = measure.work(subject.graph, inputs)
+    done: list[Measurement] = []
+    failed: list[tuple[Execution, str]] = []
+    each = seconds * 1.1 + 1.0
+    for i, execution in enumerate(executions):
+        tell(str(execution), 0.7 * i / len(executions), each * (len(executions) - i) + 2.0 * len(executions))
+        try:
+            found = measure.profile(subject.bytes_for(execution.backend), execution, inputs, device, seconds=seconds, work=work)
+            done.append(replace(found, size_bytes=subject.size_bytes))
+        except EdgewiseError as error:
+            failed.append((execution, str(error)))
+    return done, failed
+
+
+def _race(
+    subject: _Subject, threads: int, measured: Sequence[Measurement], inputs: Inputs, device: Device, tell: Tell
+) -> tuple[Contender, ...]:
+    """Those with as many threads in turns; the ratio's 1.0 is the one in fp32 that was fastest alone."""
+    from edgewise import measure
+
+    alone = sorted((found for found in measured if found.execution.threads == threads), key=lambda found: found.latency.p50_ms)
+    first = next((found for found in alone if found.execution.precision == "fp32"), None)
+    if first is None or len(alone) < 2:
+        return ()
+    order = [first, *(found for found in alone if found is not first)]
+    tell(f"in turns, with {threads} thread{'s' * (threads > 1)}", 0.8, None)
+    return measure.race([measure.Subject(subject.bytes_for(each.execution.backend), each.execution) for each in order], inputs, device)
+
+
+def _show(
+    subject: _Subject,
+    inputs: Inputs,
+    measured: Sequence[Measurement],
+    races: Sequence[Contender],
+    failed: Sequence[tuple[Execution, str]],
+    notes: Sequence[str],
+) -> None:
+    from rich.table import Table
+
+    from edgewise import report
+    from edgewise.cli import given
+    from edgewise.cli.terminal import clean, console
+    from edgewise.report import numbers
+
+    out = console()
+    out.print(report.profile_table(measured, name=subject.name))
+    ratios = {str(race.subject.execution): race for race in races}
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for name, justify in (("in turns", "left"), ("ratio", "right"), ("95 %", "left"), ("first call", "right"), ("throughput", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for found in measured:
+        race = ratios.get(str(found.execution))
+        ratio, between = "", "alone with its threads"
+        if race is not None and race.ratio is not None:
+            ratio = numbers.times(race.ratio.value)
+            between = "1.0 by definition" if race is _first(races, race) else f"{race.ratio.low:.3f} to {race.ratio.high:.3f}"
+        persecond = "" if found.throughput_per_s is None else f"{found.throughput_per_s:,.0f}/s"
+        table.add_row(clean(str(found.execution)), ratio, between, numbers.ms(found.first_inference_ms), persecond)
+    out.print()
+    out.print(table)
+    out.print()
+    out.print(clean(LAW), style="dim")
+    out.print(clean(f"Input: {given.feeds(inputs)}."), style="dim")
+    for note in notes:
+        out.print(clean(f"Note: {note}."), style="yellow")
+    for execution, reason in failed:
+        out.print(clean(f"✗ {execution}: {reason}"), style="red")
+
+
+def _first(races: Sequence[Contender], race: Contender) -> Contender:
+    return next(other for other in races if other.subject.execution.threads == race.subject.execution.threads)
+
+
+def _json(
+    subject: _Subject,
+    device: Device,
+    inputs: Inputs,
+    measured: Sequence[Measurement],
+    races: Sequence[Contender],
+    failed: Sequence[tuple[Execution, str]],
+) -> str:
+    import msgspec
+
+    record: dict[str, Any] = {
+        "model": subject.name,
+        "sha256": subject.graph.sha256,
+        "inputs": {name: list(array.shape) for name, array in inputs.items()},
+        "device": device,
+        "measurements": measured,
+        "races": [
+            {"execution": race.subject.execution, "ratio": race.ratio, "block_ms": race.block_ms, "dropped": race.dropped} for race in races
+        ],
+        "failed": [{"execution": execution, "reason": reason} for execution, reason in failed],
+    }
+    return msgspec.json.format(msgspec.json.encode(record), indent=1).decode()

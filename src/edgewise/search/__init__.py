@@ -1,0 +1,9 @@
+"""Search: the climb from the dense model to one that meets a budget, its trials on disk, and the choice among them."""
+
+from edgewise.search.bench import Bench, Candidate, Reference
+from edgewise.search.choose import best, outcomes, shortfall
+from edgewise.search.climb import Climb, run, start
+from edgewise.search.pace import Pace
+from edgewise.search.store import Store
+
+__all__ = ["Bench", "Candidate", "Climb", "Pace", "Reference", "Store", "best", "outcomes", "run", "shortfall", "start"]

@@ -1,0 +1,168 @@
+"""The bench of a search: what a trial needs to be judged, held in one place, and the two ways to judge it (quality, then time)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgewise import backends, measure
+from edgewise.data import metrics
+from edgewise.errors import EdgewiseError
+from edgewise.graph import Graph, compulsory_bytes, cost, total
+from edgewise.measure import Contender, Subject, Work
+from edgewise.search.store import Store, key
+from edgewise.types import Conditions, Device, Execution, Inputs, Interval, Quality, Speedup, Split, Task, Trial
+
+# Engines held side by side in one race: each is a process with the model in it.
+MOST_IN_A_RACE = 6
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A graph under an execution, before it was judged."""
+
+    rung: str
+    recipe: str
+    graph: Graph
+    execution: Execution
+    artifact: str
+    touched: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is 1.0x, and what it answers on the validation split: every candidate is held against it."""
+
+    subject: Subject
+    outputs: np.ndarray  # (samples, classes)
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class Bench:
+    """task: its validation split decides. inputs: one sample, the shape that is timed. origin: what every key covers besides the recipe."""
+
+    store: Store
+    task: Task
+    device: Device
+    inputs: Inputs
+    origin: tuple[str, ...]
+    package_bytes: Callable[[Graph], int]
+    calibration: Callable[[], list[Inputs]]
+
+    def key(self, recipe: str, execution: Execution) -> str:
+        return key(*self.origin, recipe, str(execution))
+
+    def outputs(self, graph: Graph, execution: Execution, split: Split) -> np.ndarray:
+        """(samples, …) of the first output. Rows are fed one by one where they can influence each other (a scale taken per call)."""
+        alone = any(node.op_type == "DynamicQuantizeLinear" for node in graph.proto.graph.node)
+        runner = backends.load(graph.to_bytes(), execution)
+        try:
+            return measure.collect(runner, split, 1 if alone else 64)
+        finally:
+            runner.close()
+
+    def judge(self, candidate: Candidate, reference: Reference) -> Trial:
+        """The candidate's quality on the validation split, paired with the reference; kept. Not timed yet (state "screened")."""
+        name = self.key(candidate.recipe, candidate.execution)
+        before = self.store.trial(name)
+        if before is not None:
+            return before
+        started = time.perf_counter()
+        trial = Trial(
+            key=name,
+            rung=candidate.rung,
+            recipe=candidate.recipe,
+            execution=candidate.execution,
+            state="screened",
+            reason="not timed",
+            touched=candidate.touched,
+            skipped=candidate.skipped,
+            notes=candidate.notes,
+            artifact=candidate.artifact,
+            size_bytes=self.package_bytes(candidate.graph),
+        )
+        try:
+            split = self.task.split("validation")
+            outputs = self.outputs(candidate.graph, candidate.execution, split)
+            quality = metrics.quality(self.task.metric, split.name, outputs, split.targets, self.task.labels)
+            trial = replace(
+                trial,
+                quality=quality,
+                drop=metrics.paired(reference.quality, quality),
+                divergence=measure.divergence(reference.outputs, outputs),
+            )
+        except EdgewiseError as error:
+            trial = replace(trial, state="failed", reason=str(error))
+        return self.store.keep(replace(trial, seconds=time.perf_counter() - started))
+
+    def time(self, trials: Sequence[Trial], graphs: dict[str, Graph], reference: Reference) -> list[Trial]:
+        """`trials` with a quick speedup against the reference, a race of a few at a time. Those timed before stay as they are."""
+        done = {trial.key: trial for trial in trials}
+        waiting = [trial for trial in trials if trial.state == "screened" and trial.speedup is None]
+        size = MOST_IN_A_RACE - 1
+        for start in range(0, len(waiting), size):
+            group = waiting[start : start + size]
+            subjects = [reference.subject, *(Subject(graphs[trial.key].to_bytes(), trial.execution) for trial in group)]
+            started = time.perf_counter()
+            first, *others = measure.race(subjects, self.inputs, self.device)
+            spent = (time.perf_counter() - started) / len(group)
+            for trial, other in zip(group, others, strict=True):
+                done[trial.key] = self.store.keep(raced(trial, first, other, spent))
+        return [done[trial.key] for trial in trials]
+
+    def prove(self, trial: Trial, graph: Graph, reference: Reference, *, max_seconds: float = 40) -> Trial:
+        """The same trial with a speedup from interleaved pairs, to a half-width of 1 % if that much time is enough; and its own figures."""
+        if trial.measurement is not None and trial.speedup is not None:
+            return trial
+        started = time.perf_counter()
+        subject = Subject(graph.to_bytes(), trial.execution)
+        speedup = measure.compare(reference.subject, subject, self.inputs, self.device, max_seconds=max_seconds)
+        found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=work(graph, self.inputs))
+        spent = trial.seconds + time.perf_counter() - started
+        return self.store.keep(replace(trial, state="measured", reason="", speedup=speedup, measurement=found, seconds=spent))
+
+
+def raced(trial: Trial, first: Contender, other: Contender, seconds: float) -> Trial:
+    """`trial` with what a race told of it."""
+    spent = trial.seconds + seconds
+    if other.failed or other.ratio is None or other.conditions is None or first.conditions is None:
+        return replace(trial, state="failed", reason=other.failed or "no block could be timed", seconds=spent)
+    speedup = race_speedup(first, other, seconds)
+    reason = "clearly slower than another in its race" if other.dropped else "quick timing only"
+    return replace(trial, speedup=speedup, reason=reason, seconds=spent)
+
+
+def race_speedup(first: Contender, other: Contender, seconds: float) -> Speedup:
+    rounds = min(len(first.block_ms), len(other.block_ms))
+    pairs = tuple(a / b for a, b in zip(first.block_ms[:rounds], other.block_ms[:rounds], strict=True))
+    ratio = other.ratio or Interval(1.0, 1.0, 1.0, rounds)
+    conditions: tuple[Conditions | None, Conditions | None] = (first.conditions, other.conditions)
+    if conditions[0] is None or conditions[1] is None:
+        raise ValueError("a contender that ran has conditions")
+    conclusive = ratio.half_width <= 0.01 * ratio.value
+    return Speedup(ratio, pairs, first.block_ms[:rounds], other.block_ms[:rounds], conclusive, seconds, conditions[0], conditions[1])
+
+
+def work(graph: Graph, inputs: Inputs) -> Work | None:
+    """One call's operations and least traffic, for the roofline; None where they can't be counted."""
+    axes = {
+        axis: array.shape[i]
+        for spec in graph.signature.inputs
+        for array in [inputs[spec.name]]
+        for i, axis in enumerate(spec.shape)
+        if isinstance(axis, str)
+    }
+    try:
+        costs = cost(graph, **axes)
+        moved = compulsory_bytes(graph, **axes)
+    except EdgewiseError:
+        return None
+    integer = tuple(node for node in costs if node.integer)
+    whole, small = total(costs).macs, sum(node.macs for node in integer)
+    return Work(float_macs=whole - small, int8_macs=small, moved_bytes=moved)

@@ -1,0 +1,317 @@
+"""The climb: engines, then precisions, then post-training int8, until the budget is met and no further step can gain more than noise.
+
+Every decision here reads the validation split. Rungs are functions of the bench; later ones (pruning, distillation) join `RUNGS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from edgewise import backends, measure
+from edgewise import recipe as recipes
+from edgewise.compress.quantize import quantize_within
+from edgewise.data import metrics
+from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
+from edgewise.graph import Graph, cost
+from edgewise.measure import Subject
+from edgewise.search.bench import Bench, Candidate, Reference, race_speedup, work
+from edgewise.search.choose import best, outcomes_of
+from edgewise.search.pace import Pace
+from edgewise.search.store import key
+from edgewise.types import Budget, Execution, Interval, Trial
+
+REFERENCE = "the reference: 1.0x"
+
+# The int8 recipes, most promising first. What differs between them is what no rule decides beforehand: whether the residual sums are
+# integer too, whether weights give up a bit, how ranges are read. PINS: "by measured fidelity and time, never by belief".
+INT8 = (
+    "quantize()",
+    "quantize() > lower(to='s8')",
+    "quantize(residual='one')",
+    "quantize(residual='none')",
+    "quantize(reduce_range=False)",
+    "quantize(estimator='minmax')",
+)
+DYNAMIC = "quantize(mode='dynamic')"
+
+# From this share of the multiply-accumulates in matrix products on, quantizing them alone (dynamic) can pay.
+MATMUL_SHARE = 0.2
+
+# A validation drop beyond the limit and this much more isn't worth timing: no rung recovers it.
+HOPELESS = 0.1
+
+
+@dataclass(frozen=True)
+class Made:
+    """A graph, where the study keeps it, and what the steps that made it touched and left alone."""
+
+    graph: Graph
+    path: str
+    touched: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Climb:
+    """The state of one search: trials made so far and the graphs they stand for."""
+
+    bench: Bench
+    dense: Graph
+    budget: Budget
+    pace: Pace
+    reference: Reference
+    baseline: Trial
+    trials: list[Trial]
+    graphs: dict[str, Graph] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> float:
+        return self.reference.quality.value.value
+
+    def satisfied(self) -> bool:
+        """Whether some timed trial meets the budget and loses less than the validation split could show."""
+        for trial in self.timed():
+            if trial.drop and all(outcome.met for outcome in outcomes_of(trial, self.budget, self.metric)):
+                lost = -trial.drop.difference.value
+                if lost <= 0 or lost < trial.drop.detectable:
+                    return True
+        return False
+
+    def timed(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.speedup is not None and trial.drop is not None and trial.state != "failed"]
+
+    def judge(self, candidates: Sequence[Candidate]) -> None:
+        """Quality first; then time for those with a chance."""
+        judged = []
+        allowed = self.budget.allowed_drop(self.metric)
+        for candidate in candidates:
+            trial = self.bench.judge(candidate, self.reference)
+            self.graphs[trial.key] = candidate.graph
+            if trial.drop and -trial.drop.difference.value > allowed + HOPELESS and trial.speedup is None:
+                lost = -trial.drop.difference.value * 100
+                trial = self.bench.store.keep(replace(trial, state="failed", reason=f"loses {lost:.1f} points on validation: not timed"))
+            judged.append(trial)
+        self.trials += self.bench.time(judged, self.graphs, self.reference)
+
+    def made(self, recipe: str) -> Made:
+        """What `recipe` makes of the dense graph. Made step by step, each kept, so that recipes with a common beginning share it."""
+        steps = recipes.parse(recipe).steps
+        name = key(*self.bench.origin, recipe)
+        if not steps:
+            return Made(*self.bench.store.graph(name, lambda: self.dense))
+
+        def make() -> Graph:
+            before = self.made(str(recipes.Recipe(steps[:-1])))
+            bench = self.bench
+            last = recipes.Recipe(steps[-1:])
+            applied = recipes.apply(last, before.graph, task=bench.task, device=bench.device, calibration=bench.calibration)
+            done = applied.results[-1]
+            told = ((*before.touched, *done.touched), {**before.skipped, **done.skipped}, (*before.notes, *done.notes))
+            bench.store.note(name, told)
+            return applied.model
+
+        graph, path = self.bench.store.graph(name, make)
+        touched, skipped, notes = self.bench.store.noted(name)
+        return Made(graph, path, tuple(touched), skipped, tuple(notes))
+
+    def candidates(self, rung: str, recipe: str, executions: Sequence[Execution]) -> list[Candidate]:
+        """One graph under several executions; a recipe that can't be applied becomes a failed trial, with its reason."""
+        kept = [self.bench.store.trial(self.bench.key(recipe, execution)) for execution in executions]
+        if all(trial is not None and trial.state == "failed" for trial in kept):
+            self.trials += [trial for trial in kept if trial is not None]
+            return []
+        try:
+            made = self.made(recipe)
+        except EdgewiseError as error:
+            for execution in executions:
+                name = self.bench.key(recipe, execution)
+                self.trials.append(self.bench.store.keep(Trial(name, rung, recipe, execution, "failed", reason=str(error))))
+            return []
+        return [
+            Candidate(rung, recipe, made.graph, execution, made.path, made.touched, made.skipped, made.notes) for execution in executions
+        ]
+
+    def chosen(self) -> Trial:
+        """The best timed trial, proved: quick figures choose whom to measure well, and only a well measured one is taken."""
+        for _ in range(len(self.trials)):
+            trial = best(self.timed(), self.budget, self.metric)
+            if trial.measurement is not None:
+                return trial
+            self.pace.add(20)
+            self.pace.begin(f"proving {trial.recipe or 'the dense model'} on {trial.execution}")
+            proved = self.bench.prove(trial, self.graphs[trial.key], self.reference)
+            self.pace.finish(20)
+            self.trials[self.trials.index(trial)] = proved
+        raise MeasurementFailed("no trial could be measured; see the trials in the study's folder")
+
+
+def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], threads: Sequence[int], pace: Pace) -> Climb:
+    """Race the dense model in true fp32 on every engine of the reference set; the fastest one is 1.0x, its thread count everybody's.
+
+    Raises InvalidInput when no engine of the set is installed or can run the model.
+    """
+    split = bench.task.split("validation")
+    executions = [Execution(engine, "fp32", count) for engine in engines for count in threads]
+    kept = [bench.store.trial(bench.key("", execution)) for execution in executions]
+    model = dense.to_bytes()
+    _, path = bench.store.graph(key(*bench.origin, ""), lambda: dense)
+    if all(kept):
+        trials = [trial for trial in kept if trial is not None]
+    else:
+        trials = _engines(bench, model, executions, path)
+    baseline = next(trial for trial in trials if trial.reason == REFERENCE)
+    subject = Subject(model, baseline.execution)
+    outputs = bench.outputs(dense, baseline.execution, split)
+    quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
+    reference = Reference(subject, outputs, quality)
+    if baseline.measurement is None:
+        measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=work(dense, bench.inputs))
+        size = bench.package_bytes(dense)
+        baseline = replace(
+            baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
+        )
+        bench.store.keep(baseline)
+    climb = Climb(bench, dense, budget, pace, reference, baseline, [baseline], {baseline.key: dense})
+    for trial in trials:
+        if trial.key == baseline.key:
+            continue
+        if trial.state != "failed" and trial.quality is None:
+            found = bench.outputs(dense, trial.execution, split)
+            own = metrics.quality(bench.task.metric, split.name, found, split.targets, bench.task.labels)
+            apart = measure.divergence(outputs, found)
+            drop = metrics.paired(quality, own)
+            trial = replace(trial, quality=own, drop=drop, divergence=apart, size_bytes=baseline.size_bytes)
+            bench.store.keep(trial)
+        climb.trials.append(trial)
+        climb.graphs[trial.key] = dense
+    return climb
+
+
+def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: str) -> list[Trial]:
+    """Trials of the dense model, each with its speedup over the fastest."""
+    subjects = [Subject(model, execution) for execution in executions]
+    while True:
+        try:
+            contenders = measure.race(subjects, bench.inputs, bench.device, min_rounds=12, rounds=24)
+            break
+        except (InvalidInput, MeasurementFailed) as error:
+            # A race ends with its first subject's error; without that engine the others may still run.
+            if len(subjects) == 1:
+                raise
+            name = bench.key("", subjects[0].execution)
+            bench.store.keep(Trial(name, "engine", "", subjects[0].execution, "failed", reason=str(error)))
+            subjects = subjects[1:]
+    ran = [contender for contender in contenders if contender.ratio is not None]
+    fastest = max(ran, key=lambda contender: contender.ratio.value if contender.ratio else 0.0)
+    trials = []
+    for contender in contenders:
+        execution = contender.subject.execution
+        trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
+        if contender.ratio is None:
+            trial = replace(trial, state="failed", reason=contender.failed or "no block could be timed")
+        elif contender is fastest:
+            own = race_speedup(fastest, fastest, 0.0)
+            one = Interval(1.0, 1.0, 1.0, len(fastest.block_ms))
+            trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(own, ratio=one, conclusive=True))
+        else:
+            rebased = replace(contender, ratio=_ratio(fastest.block_ms, contender.block_ms))
+            trial = replace(trial, speedup=race_speedup(fastest, rebased, 0.0))
+        trials.append(bench.store.keep(trial))
+    return trials
+
+
+def _ratio(first: Sequence[float], other: Sequence[float]) -> Interval:
+    from edgewise.measure.interleave import ratio_to
+
+    return ratio_to(list(first), list(other))
+
+
+def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
+    """The dense model in every precision below fp32 that an engine runs natively here."""
+    threads = climb.baseline.execution.threads
+    for name, backend in backends.installed().items():
+        lower = [Execution(name, precision, threads) for precision in backend.precisions() if precision != "fp32"]
+        if lower:
+            yield "precision", "", lower
+
+
+def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
+    """Post-training int8, one recipe after the other, on every engine."""
+    threads = climb.baseline.execution.threads
+    executions = [Execution(name, "fp32", threads) for name in backends.installed()]
+    if _matmul_share(climb) >= MATMUL_SHARE:
+        yield "int8", DYNAMIC, executions
+    seen: set[str] = set()
+    for recipe in INT8:
+        try:
+            graph = climb.made(recipe).graph
+        except EdgewiseError:
+            yield "int8", recipe, executions  # becomes a failed trial, with the reason
+            continue
+        if graph.sha256 not in seen:
+            seen.add(graph.sha256)
+            yield "int8", recipe, executions
+
+
+def mixed(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
+    """Where int8 loses more than the budget allows on an engine: the most sensitive nodes left in float (accuracy control)."""
+    allowed = climb.budget.allowed_drop(climb.metric)
+    whole = [trial for trial in climb.trials if trial.recipe == INT8[0] and trial.state != "failed" and trial.drop]
+    for trial in whole:
+        if trial.drop is None or -trial.drop.difference.value <= allowed:
+            continue
+        execution = trial.execution
+        memo = key(*climb.bench.origin, "within", str(execution), allowed)
+        skip = climb.bench.store.noted(memo)
+        if skip is None:
+            skip = _sensitive(climb, execution, allowed)
+            climb.bench.store.note(memo, skip)
+        if skip:
+            yield "mixed", f"quantize(skip={tuple(skip)!r})", [execution]
+
+
+def _sensitive(climb: Climb, execution: Execution, allowed: float) -> list[str]:
+    """Names of the nodes that accuracy control leaves in float on this engine."""
+    split = climb.bench.task.split("validation")
+
+    def evaluate(graph: Graph) -> float:
+        outputs = climb.bench.outputs(graph, execution, split)
+        return metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels).value.value
+
+    done = quantize_within(
+        climb.dense,
+        calibration=climb.bench.calibration(),
+        evaluate=evaluate,
+        reference=climb.metric,
+        max_drop=allowed,
+        device=climb.bench.device,
+        progress=lambda what, share: climb.pace.begin(f"accuracy control on {execution}: {what}"),
+    )
+    whole = next(trial for trial in climb.trials if trial.recipe == INT8[0] and trial.execution == execution)
+    return [name for name in done.skipped if name not in whole.skipped] if done.touched else []
+
+
+def _matmul_share(climb: Climb) -> float:
+    try:
+        costs = cost(climb.dense)
+    except EdgewiseError:
+        return 0.0
+    whole = sum(node.macs for node in costs)
+    return sum(node.macs for node in costs if node.op in ("MatMul", "Gemm")) / whole if whole else 0.0
+
+
+# In order of what they change; a rung yields (rung, recipe, executions). Pruning, distillation and low rank will stand between and after.
+RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed)
+
+
+def run(climb: Climb, seconds: Callable[[str], float]) -> None:
+    """Go up rung by rung until the climb is satisfied. `seconds` estimates a recipe's cost, for the pace."""
+    for rung in RUNGS:
+        steps = rung(climb)
+        while not climb.satisfied() and (step := next(steps, None)) is not None:
+            name, recipe, executions = step
+            climb.pace.begin(f"{name}: {recipe or 'as it is'} on {', '.join(str(execution) for execution in executions)}")
+            climb.judge(climb.candidates(name, recipe, executions))
+            climb.pace.finish(seconds(recipe))

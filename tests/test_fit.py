@@ -1,0 +1,170 @@
+"""The main job, whole, on a tiny trained net and real engines."""
+
+import numpy as np
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise import measure, search
+from edgewise.errors import InvalidInput, InvalidModel
+from edgewise.models.resnet import ResNet
+from edgewise.train import train
+from edgewise.types import from_json
+
+
+def shapes(n=700, seed=0):
+    """Pictures of one bright quarter out of four."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 4, n)
+    images = generator.integers(0, 120, (n, 12, 12), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[top : top + 6, left : left + 6] += 100
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "shapes.npz"
+    images, labels = shapes()
+    np.savez(path, images=images, labels=labels, names=["a", "b", "c", "d"])
+    return ew.tasks.image_classification(path, calibration=32)
+
+
+@pytest.fixture(scope="module")
+def net(task):
+    torch.manual_seed(0)
+    return train(ResNet(blocks=1, classes=4, channels=1, width=4), task, epochs=2, batch_size=32, learning_rate=0.05).model
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Short looks at the clock: these tests are about the way, not about the figures."""
+    compare, profile, race = measure.compare, measure.profile, measure.race
+    monkeypatch.setattr(measure, "compare", lambda *a, **k: compare(*a, **{**k, "max_seconds": 0.5, "block_ms": 5, "min_pairs": 6}))
+    monkeypatch.setattr(measure, "profile", lambda *a, **k: profile(*a, **{**k, "seconds": 0.05}))
+    monkeypatch.setattr(measure, "race", lambda *a, **k: race(*a, block_ms=5, min_rounds=6, rounds=6))
+    monkeypatch.setattr(measure, "peaks", lambda device, threads: ew.types.Peaks(threads, 50.0, 100.0, 10.0))
+    monkeypatch.setattr(search.climb, "INT8", search.climb.INT8[:2])
+
+
+def test_a_budget_that_can_be_met(task, net, tmp_path):
+    told = []
+    budget = ew.Budget(size_bytes=60_000, max_drop=0.05)
+    result = ew.fit(net, task, budget=budget, threads=1, out=tmp_path, progress=lambda what, share, left: told.append((what, share)))
+    study = result.study
+    assert result.met, study.verdict.summary
+    assert study.verdict.quality.split == "test"
+    assert all(trial.quality is None or trial.quality.split == "validation" for trial in study.trials)
+    assert study.trial(study.reference).speedup.ratio.value == 1.0
+    assert {outcome.limit for outcome in study.verdict.outcomes} == {"size_bytes", "max_drop"}
+    # what lies on disk is what was returned, and says its own size
+    kept = ew.package.open(tmp_path / "model.edgew")
+    assert kept.content_id == result.best.content_id
+    assert (tmp_path / "model.edgew").stat().st_size == study.verdict.measurement.size_bytes
+    assert from_json((tmp_path / "study" / "study.json").read_bytes(), type(study)).verdict == study.verdict
+    assert study.verdict.summary[:20] in (tmp_path / "report.html").read_text() or "met" in (tmp_path / "report.html").read_text()
+    assert [share for _, share in told] == sorted(share for _, share in told)
+    # the package answers as the verdict says
+    runner = ew.backends.load(kept.model_bytes(), kept.execution)
+    split = task.for_model(kept.signature).unsealed().split("test")
+    found = measure.quality(runner, split, metric="accuracy", labels=task.labels)
+    assert found.value == study.verdict.quality.value
+
+
+def test_what_cannot_be_met_ends_with_the_nearest_point(task, net):
+    result = ew.fit(net, task, budget=ew.Budget(speedup=1000, max_drop=0.5), threads=1, engines=("onnxruntime",))
+    assert not result.met
+    assert "1000x was asked" in result.study.verdict.summary
+    assert result.best.graph().size_bytes
+
+
+def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monkeypatch):
+    budget = ew.Budget(speedup=1000, max_drop=0.5)
+    settings = {"budget": budget, "threads": 1, "engines": ("onnxruntime",), "out": tmp_path}
+    judge, raced = search.Bench.judge, search.Bench.time
+    count = []
+
+    def torn(self, candidate, reference):
+        count.append(candidate.recipe)
+        if len(count) == 2:
+            raise KeyboardInterrupt
+        return judge(self, candidate, reference)
+
+    monkeypatch.setattr(search.Bench, "judge", torn)
+    with pytest.raises(KeyboardInterrupt):
+        ew.fit(net, task, **settings)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study" / "models").iterdir()}
+    assert not (tmp_path / "model.edgew").exists()
+    monkeypatch.setattr(search.Bench, "judge", judge)
+    waiting = []
+
+    def counted(self, trials, graphs, reference):
+        waiting.extend(trial.recipe for trial in trials if trial.speedup is None)
+        return raced(self, trials, graphs, reference)
+
+    monkeypatch.setattr(search.Bench, "time", counted)
+    engines = search.climb._engines
+    monkeypatch.setattr(search.climb, "_engines", lambda *_: pytest.fail("the reference was measured again"))
+    done = ew.fit(net, task, **settings)
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study" / "models").iterdir()}
+    assert before.items() <= after.items()
+    assert count[0] not in waiting
+    # and a study that is finished is not touched at all
+    monkeypatch.setattr(search.Bench, "judge", lambda *_: pytest.fail("judged again"))
+    again = ew.fit(net, task, **settings)
+    assert again.study == done.study
+    monkeypatch.setattr(search.climb, "_engines", engines)
+
+
+def test_the_test_split_stays_sealed_until_the_verdict(task, net, monkeypatch):
+    import edgewise.fit as module
+
+    opened = []
+    unsealed = type(task).unsealed
+    verdict = module._verdict
+
+    def watched(self):
+        opened.append("unsealed")
+        return unsealed(self)
+
+    def at_last(*arguments):
+        assert not opened
+        return verdict(*arguments)
+
+    monkeypatch.setattr(type(task), "unsealed", watched)
+    monkeypatch.setattr(module, "_verdict", at_last)
+    ew.fit(net, task, budget=ew.Budget(max_drop=0.5), threads=1, engines=("onnxruntime",))
+    assert opened == ["unsealed"]
+
+
+def test_without_labels_it_is_agreement(net, tmp_path):
+    images, _ = shapes(300)
+    np.savez(tmp_path / "x.npz", images=images)
+    task = ew.tasks.image_classification(tmp_path / "x.npz", calibration=32)
+    graph = ew.export.export(net, task.example_inputs(2))
+    graph.save(tmp_path / "net.onnx")
+    result = ew.fit(tmp_path / "net.onnx", task, budget=ew.Budget(size_bytes=60_000, max_drop=0.3), threads=1, engines=("onnxruntime",))
+    assert result.study.verdict.quality.metric == "agreement"
+    assert result.study.verdict.reference_quality.value.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threads": 99}, "threads=99"),
+        ({"engines": ("nothing",)}, "unknown backend 'nothing'"),
+        ({"budget": ew.Budget(energy_mj=1)}, "energy_mj=1 can't be held"),
+        ({"model": "no/such.onnx"}, "no/such.onnx"),
+    ],
+)
+def test_what_is_refused(task, net, tmp_path, change, says):
+    given = {"model": net, "budget": ew.Budget(), **change}
+    with pytest.raises(InvalidInput, match=says):
+        ew.fit(given.pop("model"), task, out=tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_class_count_is_refused(task):
+    with pytest.raises(InvalidModel, match="7 classes"):
+        ew.fit(ResNet(1, 7, 1, 4), task, budget=ew.Budget())
