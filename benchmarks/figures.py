@@ -1,7 +1,7 @@
 """Draw the figures of README and benchmarks from stored records: `python benchmarks/figures.py`.
 
-Reads benchmarks/results/*/study.json. Each becomes a pareto.svg beside it, which follows the reader's light or dark; the one that README shows is
-drawn as docs/pareto-light.svg and docs/pareto-dark.svg too.
+Reads benchmarks/results/*/study.json. Each becomes a pareto.svg beside it, which follows the reader's light or dark; README's
+is drawn as docs/pareto-light.svg and docs/pareto-dark.svg too.
 """
 
 from __future__ import annotations

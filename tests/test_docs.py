@@ -1,7 +1,7 @@
 """README and docs are executed: a block that doesn't run, a command or an option that doesn't exist, a link to nothing, fails here.
 
-A ```python block runs, after those above it in the same file and with their names, in an empty folder. One whose first line is a comment with
-a file's name (`# my_engine.py`) is written there instead; a test_*.py among these is run by pytest in the end. A block that has
+A ```python block runs, after those above it in the same file and with their names, in an empty folder. One whose first line is a comment
+with a file's name (`# my_engine.py`) is written there instead; a test_*.py among these is run by pytest in the end. A block that has
 `<!-- not run: reason -->` right above it is left out. In ```console blocks, `$ edgewise …` is held against the command line's own help.
 """
 
@@ -59,7 +59,7 @@ def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(measure, name, lambda *args, **given: whole(*args, **{**given, **limits}))
 
     short("race", block_ms=5, min_rounds=6, rounds=6)
-    short("compare", block_ms=5, min_pairs=6, max_seconds=0.5)
+    short("compare", block_ms=5, min_pairs=6, max_seconds=0.5, renew_pairs=None)
     short("profile", seconds=0.1, min_samples=10)
     monkeypatch.setattr(measure, "peaks", lambda device, threads, **_: Peaks(threads, 50.0, 100.0, 10.0))
     monkeypatch.setattr(climb, "INT8", climb.INT8[:1])

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,5 +94,5 @@ def test_the_schedule_rises_and_falls():
     rates = [schedule(step, 100, peak=1.0) for step in range(100)]
     assert rates[9] == 1.0 == max(rates)
     assert rates[0] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     assert rates[-1] < 0.001

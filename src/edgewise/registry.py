@@ -22,7 +22,6 @@ REGISTRY: dict[str, dict[str, str]] = {
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",
     },
-    "meter": {},
 }
 
 # Which extra brings a module that is optional. Anything else that is missing is a broken install, and says so as it is.
@@ -31,7 +30,6 @@ EXTRAS: dict[str, str] = {
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",
-    "scipy": "plan",
     "mlxtend": "demo",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,11 @@ class OnnxRuntime:
 
 
 def _engine() -> Any:
+    """ONNX Runtime, without its telemetry: since 1.29 it would keep a device id and post events to Microsoft from its first moment on.
+
+    It reads the variable once, when it is first imported; `disable_telemetry_events` comes too late for the first event (its Privacy.md).
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,10 +73,20 @@ class OpenVino:
 
 
 def _engine() -> Any:
+    """OpenVINO, without its telemetry: importing it alone would write a client id into ~/intel and post an event to Google Analytics.
+
+    It takes a stub of its own where `openvino_telemetry` can't be found, so that package is hidden while OpenVINO is imported.
+    """
+    hidden = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
     except ImportError as error:
         raise registry.missing(error) from error
+    finally:
+        if hidden:
+            del sys.modules["openvino_telemetry"]
     return openvino
 
 

@@ -47,6 +47,8 @@ COMMANDS = {**FIELD, **WORKSHOP}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line and end the process with its exit code: that of the error's class, 0 when all went well."""
+    # How numpy's BLAS cuts a sum among threads changes its last bits, and with them what a recipe makes: `reproduce` holds it to the bit.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]

@@ -56,9 +56,10 @@ def command(
     model, said = trained(task, out, seed)
     shown.print(clean(f"   {said}"))
 
-    heading(3, f"Fit: {BUDGET.speedup:g}x faster than its fastest fp32 here, at most {BUDGET.max_drop * 100:g} point of accuracy lost")
+    heading(3, f"Fit: {BUDGET.speedup:g}x faster on this machine, at most {BUDGET.max_drop * 100:g} point of accuracy lost")
     shown.print(clean("   the same as this line, which you may run, and change:"), style="dim")
-    shown.print(clean(equivalent(data, out, seed)), style="cyan", soft_wrap=True)
+    for line in equivalent(data, out, seed).splitlines():
+        shown.print(clean(line), style="cyan", soft_wrap=True)
     result = fitting.search(fit, model, task, BUDGET, out, {"seed": seed})
 
     heading(4, "Run: a picture that it has not been trained on")

@@ -113,7 +113,7 @@ def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, ou
     for note in notes:
         console().print(clean(f"data: {note}"), style="dim")
     try:
-        with telling() as tell:
+        with telling(keep_first=True) as tell:
             result = run(tell)
     except KeyboardInterrupt:
         kept = len(list((out / "study" / "trials").glob("*.json"))) if (out / "study" / "trials").is_dir() else 0

@@ -28,11 +28,14 @@ def remaining(seconds: float | None) -> str:
 
 
 @contextmanager
-def telling(console: Console | None = None, *, every_s: float = EVERY_S) -> Iterator[Tell]:
-    """Yields a function of (what, share done in 0..1, seconds left or None). It writes to standard error, results go to standard output."""
+def telling(console: Console | None = None, *, every_s: float = EVERY_S, keep_first: bool = False) -> Iterator[Tell]:
+    """Yields a function of (what, share done in 0..1, seconds left or None). It writes to standard error, results go to standard output.
+
+    keep_first: what is told first (an estimate) stays on the terminal, above the line that changes.
+    """
     out = console or Console(stderr=True, highlight=False)
     if out.is_terminal:
-        line = _Line()
+        line = _Line((lambda what: out.print(Text(what))) if keep_first else None)
         # One refresh a second: what is being measured shares the machine with this.
         with Live(line, console=out, refresh_per_second=1, transient=True):
             yield line.tell
@@ -47,10 +50,14 @@ def telling(console: Console | None = None, *, every_s: float = EVERY_S) -> Iter
 class _Line:
     """What Live shows: the bar, the time left (counted down between two calls), and below it what is being done."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: Callable[[str], None] | None) -> None:
+        self._first = first
         self._now: tuple[str, float, float | None, float] = ("", 0.0, None, time.monotonic())
 
     def tell(self, what: str, share: float, left: float | None) -> None:
+        if self._first is not None:
+            self._first(what)
+            self._first = None
         self._now = (what, share, left, time.monotonic())
 
     def __rich__(self) -> Group:

@@ -1,6 +1,6 @@
 """The measuring process: `python -m edgewise.measure.child PARENT_PID CORE,CORE…`. Started by `edgewise.measure.process`, never by hand.
 
-One model, one engine, nothing else: several engines in one process disturb each other (HOUSE, laws of measurement, 1). Between
+One model, one engine, nothing else: several engines in one process disturb each other (laws of measurement, 1). Between
 requests it is blocked in a read. It ends when its standard input does, and on Linux when its parent dies in any way.
 """
 

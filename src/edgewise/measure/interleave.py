@@ -1,4 +1,4 @@
-"""Time as a ratio: models in processes of their own, block by block in turn (HOUSE, laws of measurement, 1)."""
+"""Time as a ratio: models in processes of their own, block by block in turn (laws of measurement, 1)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def compare(
     processes are started anew after that many pairs: where memory happens to lie in one process moves a tiny model's time by a percent or
     two, which no number of pairs in that process shows.
 
-    Raises InvalidInput for different thread counts (HOUSE: what a speedup means), InvalidModel when an engine refuses a model,
+    Raises InvalidInput for different thread counts (what a speedup means: ARCHITECTURE.md), InvalidModel when an engine refuses a model,
     MeasurementFailed when a process dies or hangs for `limit_s`.
     """
     threads = reference.execution.threads

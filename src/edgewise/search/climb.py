@@ -24,7 +24,7 @@ from edgewise.types import Budget, Execution, Interval, Trial
 REFERENCE = "the reference: 1.0x"
 
 # The int8 recipes, most promising first. What differs between them is what no rule decides beforehand: whether the residual sums are
-# integer too, whether weights give up a bit, how ranges are read. PINS: "by measured fidelity and time, never by belief".
+# integer too, whether weights give up a bit, how ranges are read: that is measured.
 INT8 = (
     "quantize()",
     "quantize() > lower(to='s8')",

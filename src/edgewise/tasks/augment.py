@@ -14,8 +14,8 @@ def shift(images: np.ndarray, most: int, generator: np.random.Generator) -> np.n
         return images
     batch, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    top = generator.integers(0, 2 * most + 1, batch)
-    left = generator.integers(0, 2 * most + 1, batch)
+    top = generator.integers(0, 2 * most + 1, (batch,))
+    left = generator.integers(0, 2 * most + 1, (batch,))
     rows = top[:, None] + np.arange(height)
     columns = left[:, None] + np.arange(width)
     return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -34,13 +34,13 @@ def erase(images: np.ndarray, share: float, generator: np.random.Generator) -> n
     if share == 0:
         return images
     batch, height, width, _ = images.shape
-    area = generator.uniform(0.02, share, batch) * height * width
-    aspect = np.exp(generator.uniform(np.log(0.3), np.log(1 / 0.3), batch))
+    area = generator.uniform(0.02, share, (batch,)) * height * width
+    aspect = np.exp(generator.uniform(np.log(0.3), np.log(1 / 0.3), (batch,)))
     tall = np.minimum(np.sqrt(area * aspect), height - 1).astype(int)[:, None]
     wide = np.minimum(np.sqrt(area / aspect), width - 1).astype(int)[:, None]
     top = (generator.random((batch, 1)) * (height - tall)).astype(int)
     left = (generator.random((batch, 1)) * (width - wide)).astype(int)
     row, column = np.arange(height)[None], np.arange(width)[None]
     inside = ((row >= top) & (row < top + tall))[:, :, None] & ((column >= left) & (column < left + wide))[:, None, :]
-    inside &= (generator.random(batch) < 0.5)[:, None, None]
+    inside &= (generator.random((batch,)) < 0.5)[:, None, None]
     return np.where(inside[..., None], 0, images).astype(images.dtype)

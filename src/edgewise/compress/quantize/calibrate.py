@@ -60,6 +60,14 @@ def pieces(graph: Graph, samples: Iterable[Inputs], size: int = PIECE) -> Iterat
             yield {name: value[start : start + size] for name, value in arrays.items()}
 
 
+def drawn(graph: Graph, samples: Iterable[Inputs], count: int) -> list[dict[str, np.ndarray]]:
+    """Pieces with about `count` of the samples, evenly drawn; at least one piece."""
+    every = list(pieces(graph, samples))
+    per_piece = len(next(iter(every[0].values()))) if graph.signature.batched else 1
+    wanted = min(max(count // max(per_piece, 1), 1), len(every))
+    return [every[i] for i in np.linspace(0, len(every) - 1, wanted).round().astype(int)]
+
+
 def observe(
     graph: Graph, samples: Sequence[Inputs], tensors: Sequence[str], execution: Execution, on_piece: Callable[[], None] = lambda: None
 ) -> dict[str, Histogram]:

@@ -16,7 +16,7 @@ from edgewise.compress.quantize.single import Pieces
 from edgewise.compress.quantize.walk import Run
 from edgewise.compress.quantize.weights import Layer, least_scale, weight_grid
 
-POSITIONS = (8192, 32768)  # least and most positions of a layer's input from which its moments are estimated …
+POSITIONS = (8192, 16384)  # least and most positions of a layer's input from which its moments are estimated …
 PER_COLUMN = 32  # … and how many for each column of its weights
 LARGEST_COLUMNS = 4608  # 512 channels of 3×3: beyond it, inverting the moments takes minutes
 

@@ -56,7 +56,7 @@ def sensitivity(
 
 def ranked(settled: Settled, observed: Observed, *, samples: int, alone: bool, progress: Progress) -> tuple[Sensitivity, ...]:
     """The ranking, of what is settled already: each node's own integers are the ones that it has in the whole model."""
-    pieces = some(observed, samples)
+    pieces = calibrate.drawn(observed.graph, observed.samples, samples)
     reference = outputs(settled.graph, pieces, observed.execution)
     names = [layer.name for layer in settled.plan.weighted]
     whole = 0.0 if alone else divergence(reference, outputs(write(settled), pieces, observed.execution))
@@ -73,14 +73,6 @@ def ranked(settled: Settled, observed: Observed, *, samples: int, alone: bool, p
 def without(settled: Settled, skip: Collection[str]) -> Settled:
     """The same integers and scales, with the nodes of `skip` left in float."""
     return replace(settled, plan=place(settled.graph, skip=skip, residual=settled.plan.residual))
-
-
-def some(observed: Observed, count: int) -> list[dict[str, np.ndarray]]:
-    """About `count` calibration samples, evenly drawn."""
-    every = list(calibrate.pieces(observed.graph, observed.samples))
-    per_piece = len(next(iter(every[0].values()))) if observed.graph.signature.batched else 1
-    wanted = min(max(count // max(per_piece, 1), 1), len(every))
-    return [every[i] for i in np.linspace(0, len(every) - 1, wanted).round().astype(int)]
 
 
 def outputs(graph: Graph, pieces: Sequence[Inputs], execution: Execution) -> list[Outputs]:
