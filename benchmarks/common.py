@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import devices
+from edgewise.records import Interval
 from edgewise.search.store import write
-from edgewise.types import Interval
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgewise.records import Study
 from edgewise.report import pareto_svg
-from edgewise.types import Study, from_json
+from edgewise.types import from_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from edgewise import cli, measure
+from edgewise.records import Peaks
 from edgewise.search import climb
-from edgewise.types import Peaks
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

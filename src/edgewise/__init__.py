@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewise import backends, data, devices, export, graph, measure, models, package, report, tasks
     from edgewise.fit import Result, fit
-    from edgewise.types import Budget, Device, Execution
+    from edgewise.records import Device
+    from edgewise.types import Budget, Execution
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
     "tasks",
 ]
 
-_NAMES = {"Budget": "types", "Device": "types", "Execution": "types", "Result": "fit", "fit": "fit"}
+_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fit", "fit": "fit"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,12 +18,13 @@ from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, summary
 from edgewise.measure import Subject
 from edgewise.models import Intake, intake
+from edgewise.records import Device, Outcome, Study, Trial, Verdict
 from edgewise.search.bench import work
 from edgewise.search.choose import outcomes
 from edgewise.search.climb import INT8
 from edgewise.search.pace import Progress
 from edgewise.search.store import key, write
-from edgewise.types import Budget, Device, Execution, Outcome, Study, Trial, Verdict
+from edgewise.types import Budget, Execution
 
 if TYPE_CHECKING:
     import torch

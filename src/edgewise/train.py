@@ -100,7 +100,6 @@ def train(
     torch.manual_seed(seed)
     started = time.perf_counter()
     net = copy.deepcopy(model).train()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.15x faster steps on CPUs
     mean = copy.deepcopy(net) if average else None
     matrices = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]

@@ -9,7 +9,7 @@ import pytest
 
 from edgewise import devices, measure
 from edgewise.cli import doctor
-from edgewise.types import Conditions, Device, Peaks
+from edgewise.records import Conditions, Device, Peaks
 
 DEVICE = Device("board", "x86_64", "CPU", 4, ("avx2", "avx512_vnni"), 2**33, "Debian", {"onnxruntime": "1.31"}, "RAPL (1 package)")
 QUIET = Conditions("board", "", 4, (), None, None, 0.0, 0.1, "2026-01-01T00:00:00Z")

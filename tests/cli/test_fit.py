@@ -18,7 +18,8 @@ from edgewise import measure, package
 from edgewise.cli import derive
 from edgewise.cli.fit import budget_options, drop, writable
 from edgewise.errors import InvalidInput
-from edgewise.types import Budget, Peaks, Study, from_json
+from edgewise.records import Peaks, Study
+from edgewise.types import Budget, from_json
 
 Edgewise = Callable[..., tuple[int, str, str]]
 

@@ -18,7 +18,8 @@ from edgewise.data.preprocess import ImagePreprocess
 from edgewise.errors import InvalidModel, InvalidPackage
 from edgewise.graph import Graph
 from edgewise.package import Form, Measured, Provenance
-from edgewise.types import DataSummary, Execution, Interval
+from edgewise.records import DataSummary, Interval
+from edgewise.types import Execution
 
 app = typer.Typer()
 app.command()(command)

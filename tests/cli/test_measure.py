@@ -15,8 +15,9 @@ from edgewise import backends, measure, package
 from edgewise.cli import given
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
+from edgewise.records import Peaks
 from edgewise.testing import graphs
-from edgewise.types import Peaks, Signature, TensorSpec
+from edgewise.types import Signature, TensorSpec
 
 Edgewise = Callable[..., tuple[int, str, str]]
 

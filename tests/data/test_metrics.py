@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edgewise.data.metrics import paired, quality, top1
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.types import Quality, from_json, to_json
+from edgewise.records import Quality
+from edgewise.types import from_json, to_json
 
 
 def one_hot(predictions: list[int], classes: int) -> np.ndarray:

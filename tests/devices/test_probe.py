@@ -5,7 +5,8 @@ import pytest
 
 from edgewise.devices import local
 from edgewise.devices.probe import memory, system
-from edgewise.types import Device, from_json, to_json
+from edgewise.records import Device
+from edgewise.types import from_json, to_json
 
 INFO = {"proc/meminfo": "MemFree: 5 kB\nMemTotal:        4194304 kB"}
 

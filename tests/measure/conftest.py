@@ -3,7 +3,7 @@ import os
 import pytest
 
 from edgewise import devices
-from edgewise.types import Device
+from edgewise.records import Device
 
 FAULTY = """
 import os, sys, time

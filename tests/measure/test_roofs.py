@@ -9,7 +9,8 @@ from onnx.reference import ReferenceEvaluator
 from edgewise import backends
 from edgewise.measure import peaks, roofs
 from edgewise.measure.bandwidth import bandwidth
-from edgewise.types import Execution, Peaks
+from edgewise.records import Peaks
+from edgewise.types import Execution
 
 FOUND = Peaks(1, 10.0, 30.0, 5.0)
 

@@ -2,8 +2,8 @@ import pytest
 
 from edgewise.errors import InvalidInput, MeasurementFailed
 from edgewise.measure import Work, latency, roofline_ms
+from edgewise.records import Peaks
 from edgewise.testing import FakeClock, FakeRunner
-from edgewise.types import Peaks
 
 
 def test_every_sample_in_order_without_the_warm_up():

@@ -9,13 +9,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from edgewise.types import (
-    Budget,
+from edgewise.records import (
     ClassQuality,
     Conditions,
     DataSummary,
     Device,
-    Execution,
     Interval,
     Latency,
     Measurement,
@@ -24,13 +22,12 @@ from edgewise.types import (
     PairedDifference,
     Peaks,
     Quality,
-    Signature,
     Speedup,
     Study,
-    TensorSpec,
     Trial,
     Verdict,
 )
+from edgewise.types import Budget, Execution, Signature, TensorSpec
 
 LABELS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 ORT, OPENVINO = Execution("onnxruntime"), Execution("openvino")

@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from edgewise.records import Study
 from edgewise.report import html
 from edgewise.report.markup import VOID
-from edgewise.types import Study
 
 
 class Page(HTMLParser):

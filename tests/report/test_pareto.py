@@ -7,9 +7,10 @@ from xml.dom import minidom
 import numpy as np
 import pytest
 
+from edgewise.records import Study
 from edgewise.report import pareto_svg
 from edgewise.report.pareto import front, limits, pareto, points, tip
-from edgewise.types import Budget, Execution, Study
+from edgewise.types import Budget, Execution
 
 
 def test_time_is_the_reference_divided_by_the_interleaved_ratio(met: Study) -> None:

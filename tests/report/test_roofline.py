@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from edgewise.records import Study
 from edgewise.report import roofline
-from edgewise.types import Study
 
 
 def test_spots_are_operations_over_time_and_bytes(met: Study) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgewise.records import ClassQuality, Interval, Quality, Study
 from edgewise.report import spread
-from edgewise.types import ClassQuality, Interval, Quality, Study
 
 
 def classes(*recalls: tuple[str, float, float]) -> Quality:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
+from edgewise.records import Comparison, Interval, Study
 from edgewise.report import compare_table, device_table, profile_table, table
 from edgewise.report.words import headline
-from edgewise.types import Comparison, Interval, Study
 
 
 def shown(renderable: RenderableType, width: int = 80) -> str:

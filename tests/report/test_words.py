@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgewise.records import Interval, Outcome, Study
 from edgewise.report import figures, words
-from edgewise.types import Budget, Interval, Outcome, Study
+from edgewise.types import Budget
 
 
 def outcome_row(study: Study, outcome: Outcome) -> words.Limit:

@@ -2,19 +2,9 @@ import itertools
 
 import pytest
 
+from edgewise.records import Conditions, Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Trial
 from edgewise.search.choose import best, outcomes, outcomes_of, shortfall
-from edgewise.types import (
-    Budget,
-    Conditions,
-    Execution,
-    Interval,
-    Latency,
-    Measurement,
-    PairedDifference,
-    Quality,
-    Speedup,
-    Trial,
-)
+from edgewise.types import Budget, Execution
 
 CONDITIONS = Conditions("here", "engine 1", 1, (0,), None, None, None, None, "2026-01-01")
 count = itertools.count()

@@ -4,9 +4,10 @@ from onnx import TensorProto, helper
 
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
+from edgewise.records import Trial
 from edgewise.search.pace import Pace
 from edgewise.search.store import Store, key, write
-from edgewise.types import Execution, Trial
+from edgewise.types import Execution
 
 
 def graph() -> Graph:

@@ -15,8 +15,9 @@ from edgewise.data.dataset import SPLITS
 from edgewise.data.pictures import ArrayPictures, Survey
 from edgewise.data.source import Source
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.records import DataSummary
 from edgewise.tasks import ImageClassification, image_classification
-from edgewise.types import DataSummary, Signature, TensorSpec, from_json, to_json
+from edgewise.types import Signature, TensorSpec, from_json, to_json
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
 

@@ -14,7 +14,8 @@ from edgewise.errors import InvalidInput
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph
-    from edgewise.types import Comparison, Split
+    from edgewise.records import Comparison
+    from edgewise.types import Split
 
 LAYER_SAMPLES = 16  # enough for a relative error of every tensor; all of a split would hold every tensor of every sample at once
 
@@ -63,7 +64,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
     """Both under the executions that they have here, on one split, paired sample by sample."""
     from edgewise import measure
     from edgewise.data import metrics
-    from edgewise.types import Comparison
+    from edgewise.records import Comparison
 
     tasks = given.bound(task, a.graph.signature), given.bound(task, b.graph.signature)
     splits: list[Split] = [each.split(split) for each in tasks]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgewise.types import Conditions, Device
+    from edgewise.records import Conditions, Device
 
 STEAL_MATTERS = 0.02
 LIBRARIES = ("edgewise", "numpy", "onnx", "torch", "onnxscript", "safetensors")

@@ -17,7 +17,7 @@ from edgewise.types import Budget
 
 if TYPE_CHECKING:
     from edgewise.fit import Result
-    from edgewise.types import Study
+    from edgewise.records import Study
 
 ASKED = "Budget"
 BINDING = ("speedup", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")
@@ -97,6 +97,7 @@ def writable(out: Path) -> None:
 
 def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, out: Path, options: dict[str, Any]) -> Result:
     """Run `fit` with its progress shown. An interruption says what is kept."""
+    from edgewise import backends
     from edgewise.cli.terminal import clean, console
 
     began = False
@@ -107,6 +108,8 @@ def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, ou
             began = True
             tell(what, share, left)
 
+        for backend in backends.installed().values():
+            backend.version()  # imports the engine: an interruption in the middle of that would look like an engine that can't run the model
         return fit(model, task, budget=budget, out=out, progress=progress, **options)
 
     notes = getattr(getattr(task, "summary", lambda: None)(), "cleaning", ())

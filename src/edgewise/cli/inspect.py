@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from edgewise.graph import Graph
     from edgewise.package import Measured, Package, Provenance
-    from edgewise.types import Interval, Signature, TensorSpec
+    from edgewise.records import Interval
+    from edgewise.types import Signature, TensorSpec
 
 
 def command(

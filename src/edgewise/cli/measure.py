@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from edgewise.cli.progress import Tell
     from edgewise.graph import Graph
     from edgewise.measure import Contender
-    from edgewise.types import Device, Inputs, Measurement
+    from edgewise.records import Device, Measurement
+    from edgewise.types import Inputs
 
 LAW = (
     "Times are of this machine in this moment. Ratios are what counts: they were measured in turns, a block of one engine after a block of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,17 +35,58 @@ def telling(console: Console | None = None, *, every_s: float = EVERY_S, keep_fi
     keep_first: what is told first (an estimate) stays on the terminal, above the line that changes.
     """
     out = console or Console(stderr=True, highlight=False)
-    if out.is_terminal:
-        line = _Line((lambda what: out.print(Text(what))) if keep_first else None)
-        # One refresh a second: what is being measured shares the machine with this.
-        with Live(line, console=out, refresh_per_second=1, transient=True):
-            yield line.tell
-        return
-    lines = _Lines(out, every_s)
+    with interruptible() as check:
+        if out.is_terminal:
+            line = _Line((lambda what: out.print(Text(what))) if keep_first else None)
+            # One refresh a second: what is being measured shares the machine with this.
+            with Live(line, console=out, refresh_per_second=1, transient=True):
+                yield _checked(check, line.tell)
+            return
+        lines = _Lines(out, every_s)
+        try:
+            yield _checked(check, lines.tell)
+        finally:
+            lines.close()
+
+
+def _checked(check: Callable[[], None], tell: Tell) -> Tell:
+    def told(what: str, share: float, left: float | None) -> None:
+        check()
+        tell(what, share, left)
+
+    return told
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C ends what is inside, even where it is swallowed on the way; yields a function that raises it again if it was.
+
+    A KeyboardInterrupt inside an engine's C++ comes out as an ImportError or a RuntimeError, which looks like a model that can't be run.
+    """
+    seen = False
+
+    def heard(number: int, frame: object) -> None:
+        nonlocal seen
+        seen = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if seen:
+            raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if here:
+        signal.signal(signal.SIGINT, heard)
     try:
-        yield lines.tell
+        yield check
+        check()
+    except Exception as error:
+        if seen:
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        lines.close()
+        if here:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Line:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 from edgewise.errors import InvalidInput
-from edgewise.types import Interval
+from edgewise.records import Interval
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgewise.data.intervals import detectable, f1_interval, mcnemar, tango, wilson
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.types import ClassQuality, Interval, PairedDifference, Quality
+from edgewise.records import ClassQuality, Interval, PairedDifference, Quality
 
 __all__ = ["METRICS", "paired", "quality", "top1", "wilson"]
 

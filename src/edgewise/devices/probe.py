@@ -11,7 +11,7 @@ import psutil
 
 from edgewise import registry
 from edgewise.devices import cpu, meters
-from edgewise.types import Device
+from edgewise.records import Device
 
 
 def local(root: Path = cpu.ROOT) -> Device:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.devices import cpu
-from edgewise.types import Conditions
+from edgewise.records import Conditions
 
 # Thermal zones and hwmon chips that mean the processor, of the many that a board has (battery, Wi-Fi, NVMe …).
 CPU_SENSORS = ("cpu", "soc", "x86_pkg", "coretemp", "k10temp", "zenpower", "acpitz")

@@ -16,7 +16,7 @@ from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index, all_nodes, subgraphs
 from edgewise.graph.operations import MACS, PICKS, SCALARS, VIEWS, Shape, Work, names
 from edgewise.graph.shapes import set_axes
-from edgewise.types import ModelSummary
+from edgewise.records import ModelSummary
 
 _FOUR_BITS = frozenset((onnx.TensorProto.INT4, onnx.TensorProto.UINT4))
 _PARAMETER_TYPES = frozenset(onnx.TensorProto.DataType.Value(name) for name in names("FLOAT FLOAT16 BFLOAT16 DOUBLE INT8 UINT8 INT4 UINT4"))

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgewise import backends
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.types import Execution, Inputs, Outputs, Quality, Runner, Split
+from edgewise.records import Quality
+from edgewise.types import Execution, Inputs, Outputs, Runner, Split
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph

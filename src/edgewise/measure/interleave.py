@@ -14,7 +14,8 @@ from edgewise.measure.cores import reserved
 from edgewise.measure.process import LIMIT_S, Process
 from edgewise.measure.statistics import median_interval
 from edgewise.measure.subject import Subject
-from edgewise.types import Conditions, Device, Inputs, Interval, Speedup
+from edgewise.records import Conditions, Device, Interval, Speedup
+from edgewise.types import Inputs
 
 # Give it the least length of a block in milliseconds; it gives the median milliseconds per call.
 BlockTimer = Callable[[float], float]

@@ -9,7 +9,8 @@ from edgewise.measure.cores import reserved
 from edgewise.measure.process import LIMIT_S, Process
 from edgewise.measure.roofline import Work, roofline_ms
 from edgewise.measure.subject import Subject
-from edgewise.types import Device, Execution, Inputs, Latency, Measurement
+from edgewise.records import Device, Latency, Measurement
+from edgewise.types import Execution, Inputs
 
 KEEP = 2000  # samples stored: p99 stands on 20 of them, and a study of a hundred trials stays below 10 MB
 

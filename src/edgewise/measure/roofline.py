@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgewise.errors import EdgewiseError
-from edgewise.types import Inputs, Peaks
+from edgewise.records import Peaks
+from edgewise.types import Inputs
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph

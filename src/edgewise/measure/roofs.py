@@ -17,7 +17,8 @@ from edgewise.errors import InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.measure.cores import reserved
 from edgewise.measure.process import Process
 from edgewise.measure.subject import Subject
-from edgewise.types import Device, Execution, Inputs, Peaks, from_json, to_json
+from edgewise.records import Device, Peaks
+from edgewise.types import Execution, Inputs, from_json, to_json
 
 ROWS, INNER, COLUMNS = 256, 1024, 1024  # 0.54 G operations; fp32 operands fill 6 MB, int8 ones 1.5 MB
 BLOCKS = 5

@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 
-from edgewise.types import Interval
+from edgewise.records import Interval
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from time import perf_counter
 
 from edgewise.errors import InvalidInput, MeasurementFailed
-from edgewise.types import Inputs, Latency, Runner
+from edgewise.records import Latency
+from edgewise.types import Inputs, Runner
 
 
 def latency(runner: Runner, inputs: Inputs, *, runs: int = 100, warmup: int = 10, clock: Callable[[], float] = perf_counter) -> Latency:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 
 from edgewise.errors import InvalidPackage
-from edgewise.types import DataSummary, Device, Execution, Interval, Outcome, Signature, Verdict
+from edgewise.records import DataSummary, Device, Interval, Outcome, Verdict
+from edgewise.types import Execution, Signature
 
 # JSON numbers are exact up to 2**53 in every reader.
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]

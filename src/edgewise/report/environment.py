@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from edgewise.records import Conditions, Device, Study
 from edgewise.report import figures, numbers, tables, words
 from edgewise.report.markup import Markup, join, tag
-from edgewise.types import Conditions, Device, Study
 
 STEAL_MATTERS = 0.05  # from this share of CPU time on, tails can't be trusted
 FEW = 6  # more lines than this are folded away

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgewise.records import Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
 from edgewise.report import numbers
 from edgewise.report.numbers import NONE
-from edgewise.types import Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
 
 
 @dataclass(frozen=True)

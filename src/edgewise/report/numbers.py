@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgewise.types import Interval
+from edgewise.records import Interval
 
 NONE = "–"
 

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 
+from edgewise.records import Study, Verdict
 from edgewise.report import charts, figures, numbers, palette, roofline, spread, tables, words
 from edgewise.report.environment import data, environment, moment, reproduce
 from edgewise.report.figures import Figure
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.pareto import pareto
-from edgewise.types import Study, Verdict
 
 
 def html(study: Study) -> str:

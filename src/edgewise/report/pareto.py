@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from edgewise.records import Study, Trial
 from edgewise.report import charts, figures, numbers, palette
 from edgewise.report.charts import Box, Plot, line, text
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.scale import Scale, linear_range, log_range
-from edgewise.types import Study, Trial
 
 Against = Literal["latency", "size"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgewise.records import Measurement, Peaks, Study
 from edgewise.report import charts, figures, numbers
 from edgewise.report.charts import Plot, text
 from edgewise.report.markup import Markup, tag
 from edgewise.report.scale import Scale, log_range
-from edgewise.types import Measurement, Peaks, Study
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgewise.records import ClassQuality, Interval, Latency, Quality, Verdict
 from edgewise.report import charts, numbers
 from edgewise.report.charts import Plot, line, text
 from edgewise.report.markup import Markup, tag
 from edgewise.report.scale import Scale, linear_range, log_range
-from edgewise.types import ClassQuality, Interval, Latency, Quality, Verdict
 
 MOST_ROWS = 12  # of classes in the chart; the table under it holds all
 

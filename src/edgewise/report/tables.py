@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgewise.records import Measurement, Study, Trial, Verdict
 from edgewise.report import figures, numbers, roofline, spread, words
 from edgewise.report.figures import Figure
 from edgewise.report.markup import Markup, tag
-from edgewise.types import Measurement, Study, Trial, Verdict
 
 
 def cell(figure: Figure, name: str | None = None, *, one_line: bool = False) -> Markup:

@@ -13,12 +13,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edgewise.records import Comparison, Device, Measurement, Study, Trial
 from edgewise.report import figures, numbers, words
 from edgewise.report.environment import STEAL_MATTERS, device_rows
 from edgewise.report.figures import Figure
 from edgewise.report.markup import clean
 from edgewise.report.spread import class_changes
-from edgewise.types import Comparison, Device, Measurement, Study, Trial
 
 STATES = {
     "met": ("✓", "green"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgewise.records import Interval, Outcome, Study, Verdict
 from edgewise.report import figures, numbers
 from edgewise.report.figures import Figure
-from edgewise.types import SPEED_TOLERANCE, Interval, Outcome, Study, Verdict
+from edgewise.types import SPEED_TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph, compulsory_bytes, cost, total
 from edgewise.measure import Contender, Subject, Work
+from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
 from edgewise.search.store import Store, key
-from edgewise.types import Conditions, Device, Execution, Inputs, Interval, Quality, Speedup, Split, Task, Trial
+from edgewise.types import Execution, Inputs, Split, Task
 
 # Engines held side by side in one race: each is a process with the model in it.
 MOST_IN_A_RACE = 6

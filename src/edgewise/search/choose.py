@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgewise.types import SPEED_TOLERANCE, Budget, Interval, Measurement, Outcome, PairedDifference, Speedup, Trial
+from edgewise.records import Interval, Measurement, Outcome, PairedDifference, Speedup, Trial
+from edgewise.types import SPEED_TOLERANCE, Budget
 
 
 def outcomes(

@@ -15,11 +15,12 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
 from edgewise.graph import Graph, cost
 from edgewise.measure import Subject
+from edgewise.records import Interval, Trial
 from edgewise.search.bench import Bench, Candidate, Reference, race_speedup, work
 from edgewise.search.choose import best, outcomes_of
 from edgewise.search.pace import Pace
 from edgewise.search.store import key
-from edgewise.types import Budget, Execution, Interval, Trial
+from edgewise.types import Budget, Execution
 
 REFERENCE = "the reference: 1.0x"
 
@@ -60,6 +61,7 @@ class Climb:
     bench: Bench
     dense: Graph
     budget: Budget
+    engines: tuple[str, ...]
     pace: Pace
     reference: Reference
     baseline: Trial
@@ -173,7 +175,7 @@ def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], th
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
         )
         bench.store.keep(baseline)
-    climb = Climb(bench, dense, budget, pace, reference, baseline, [baseline], {baseline.key: dense})
+    climb = Climb(bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], {baseline.key: dense})
     for trial in trials:
         if trial.key == baseline.key:
             continue
@@ -231,8 +233,8 @@ def _ratio(first: Sequence[float], other: Sequence[float]) -> Interval:
 def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     """The dense model in every precision below fp32 that an engine runs natively here."""
     threads = climb.baseline.execution.threads
-    for name, backend in backends.installed().items():
-        lower = [Execution(name, precision, threads) for precision in backend.precisions() if precision != "fp32"]
+    for name in climb.engines:
+        lower = [Execution(name, precision, threads) for precision in backends.get(name).precisions() if precision != "fp32"]
         if lower:
             yield "precision", "", lower
 
@@ -240,7 +242,7 @@ def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
 def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     """Post-training int8, one recipe after the other, on every engine."""
     threads = climb.baseline.execution.threads
-    executions = [Execution(name, "fp32", threads) for name in backends.installed()]
+    executions = [Execution(name, "fp32", threads) for name in climb.engines]
     if _matmul_share(climb) >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
     seen: set[str] = set()

@@ -19,7 +19,8 @@ import msgspec
 
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.types import Study, Trial, from_json, to_json
+from edgewise.records import Study, Trial
+from edgewise.types import from_json, to_json
 
 
 def key(*parts: object) -> str:

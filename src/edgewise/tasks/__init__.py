@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from edgewise.records import DataSummary
 from edgewise.tasks.image_classification import ImageClassification, image_classification
-from edgewise.types import DataSummary, Inputs, Task
+from edgewise.types import Inputs, Task
 
 if TYPE_CHECKING:
     import torch

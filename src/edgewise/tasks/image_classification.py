@@ -16,9 +16,10 @@ from edgewise.data.postprocess import Classify
 from edgewise.data.preprocess import ImagePreprocess, statistics
 from edgewise.data.source import Source
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.records import DataSummary
 from edgewise.tasks.augment import erase, flip, shift
 from edgewise.tasks.image_split import ImageSplit
-from edgewise.types import DataSummary, Inputs, Signature
+from edgewise.types import Inputs, Signature
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,8 @@ import pytest
 from edgewise.compress.quantize import quantize
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.graph import Graph, taps
-from edgewise.types import Device, Inputs
+from edgewise.records import Device
+from edgewise.types import Inputs
 
 Error = Callable[..., float]
 Run = Callable[..., dict[str, np.ndarray]]

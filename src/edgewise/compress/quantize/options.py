@@ -10,7 +10,7 @@ from edgewise.compress.quantize.estimators import ESTIMATORS
 from edgewise.compress.quantize.place import RESIDUAL
 from edgewise.devices import isa
 from edgewise.errors import InvalidInput
-from edgewise.types import Device
+from edgewise.records import Device
 
 CHOICES = {
     "mode": ("static", "dynamic"),

@@ -15,7 +15,8 @@ from edgewise.compress.quantize.qdq import Settled, write
 from edgewise.compress.quantize.static import Observed, Progress, observe, settle
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.types import Device, Execution, Inputs, Outputs
+from edgewise.records import Device
+from edgewise.types import Execution, Inputs, Outputs
 
 ALONE = ("alone", "rest")
 

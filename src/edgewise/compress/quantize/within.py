@@ -10,7 +10,8 @@ from edgewise.compress.quantize.sensitivity import ranked
 from edgewise.compress.quantize.static import Progress, compressed, observe, settle
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.types import Compressed, Device, Execution, Inputs
+from edgewise.records import Device
+from edgewise.types import Compressed, Execution, Inputs
 
 
 def quantize_within(
