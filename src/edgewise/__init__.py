@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise import backends, data, devices, export, graph, measure, models, package, report, tasks
-    from edgewise.fit import Result, fit
+    from edgewise.fitting import Result, fit
     from edgewise.records import Device
     from edgewise.types import Budget, Execution
 
@@ -38,7 +38,7 @@ __all__ = [
     "tasks",
 ]
 
-_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fit", "fit": "fit"}
+_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fitting", "fit": "fitting"}
 
 
 def __getattr__(name: str) -> Any:
@@ -46,5 +46,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
     module = importlib.import_module(f"edgewise.{_NAMES.get(name, name)}")
     found = getattr(module, name) if name in _NAMES else module
-    globals()[name] = found  # `edgewise.fit` is the function; importing its module would leave the module under that name
+    globals()[name] = found
     return found

@@ -35,7 +35,7 @@ def command(
     from edgewise.cli import fit as fitting
     from edgewise.cli import run
     from edgewise.cli.terminal import clean, console
-    from edgewise.fit import fit
+    from edgewise.fitting import fit
     from edgewise.tasks import image_classification
 
     fitting.writable(out)

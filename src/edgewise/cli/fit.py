@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from edgewise.errors import BudgetMissed, InvalidInput
 from edgewise.types import Budget
 
 if TYPE_CHECKING:
-    from edgewise.fit import Result
+    from edgewise.fitting import Result
     from edgewise.records import Study
 
 ASKED = "Budget"
@@ -25,7 +26,7 @@ BINDING = ("speedup", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     """The command with the options of the task that `arguments` name."""
-    from edgewise.fit import fit
+    from edgewise.fitting import fit
 
     task = given.named_task(arguments)
     searching = derive.options(fit, panel="Search", leave_out=("device", "out", "progress", "weights"))
@@ -108,8 +109,10 @@ def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, ou
             began = True
             tell(what, share, left)
 
+        # Imports the engines. Interrupted in the middle of that later, one would look like an engine that can't run the model.
         for backend in backends.installed().values():
-            backend.version()  # imports the engine: an interruption in the middle of that would look like an engine that can't run the model
+            with contextlib.suppress(Exception):  # the search says what is wrong with it
+                backend.version()
         return fit(model, task, budget=budget, out=out, progress=progress, **options)
 
     notes = getattr(getattr(task, "summary", lambda: None)(), "cleaning", ())

@@ -75,11 +75,11 @@ def refuse_without_origin(found: Package, file: Path) -> None:
 
 def dense_graph(model: str, task: Any, weights: Path | None) -> tuple[Graph, Any]:
     """The model as `fit` starts from it, and the task as that model takes it."""
-    from edgewise.fit import _bound, _dense
+    from edgewise.fitting import bound_to, dense_of
 
     given.import_from_here()
-    _, dense = _dense(model, task, weights)
-    return dense, _bound(task, dense)
+    _, dense = dense_of(model, task, weights)
+    return dense, bound_to(task, dense)
 
 
 def same_origin(found: Package, dense: Graph, task: Any, model: str) -> None:

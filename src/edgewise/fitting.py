@@ -86,8 +86,8 @@ def fit(
     if threads is not None and not 1 <= threads <= device.cores:
         raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
     names = _engines(engines)
-    source, dense = _dense(model, task, weights)
-    task = _bound(task, dense)
+    source, dense = dense_of(model, task, weights)
+    task = bound_to(task, dense)
     with tempfile.TemporaryDirectory() as scratch:
         store = search.Store(Path(out) / "study" if out is not None else Path(scratch))
         versions = _versions(names)
@@ -155,7 +155,7 @@ def _engines(engines: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(engines)
 
 
-def _dense(model: Any, task: TrainingTask, weights: str | Path | None) -> tuple[Intake, Graph]:
+def dense_of(model: Any, task: TrainingTask, weights: str | Path | None) -> tuple[Intake, Graph]:
     """The model as it came and as a float graph; a torch model's graph is held against torch on real samples."""
     if isinstance(model, Graph):
         return Intake("graph", "model", graph=model), model
@@ -183,7 +183,7 @@ def _dense(model: Any, task: TrainingTask, weights: str | Path | None) -> tuple[
     return source, graph
 
 
-def _bound(task: Any, dense: Graph) -> Any:
+def bound_to(task: Any, dense: Graph) -> Any:
     """The task as this model takes it: its input's name, its layout; a task without such a way only gets the name."""
     if hasattr(task, "for_model"):
         return task.for_model(dense.signature)

@@ -120,7 +120,7 @@ def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monke
 
 
 def test_the_test_split_stays_sealed_until_the_verdict(task, net, monkeypatch):
-    module = sys.modules["edgewise.fit"]  # `edgewise.fit` is the function
+    module = sys.modules["edgewise.fitting"]
     opened = []
     unsealed = type(task).unsealed
     verdict = module._verdict
