@@ -9,13 +9,17 @@ import os
 import subprocess
 import sys
 import urllib.request
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgewise import devices
-from edgewise.records import Interval
+from edgewise.records import Interval, Latency, Quality, Study
 from edgewise.search.store import write
+from edgewise.types import to_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -69,6 +73,24 @@ def record(name: str, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(whole, indent=1).encode() + b"\n")
     print(f"\nkept as benchmarks/results/{name}.json")
+
+
+def keep_study(study: Study, folder: Path) -> None:
+    """The study without what is one number per sample (scores, single latencies): small enough to commit, enough for every plot."""
+
+    def thin(value: Any) -> Any:
+        if isinstance(value, Quality):
+            return replace(value, scores=())
+        if isinstance(value, Latency):
+            return Latency(tuple(float(np.percentile(value.samples_ms, q)) for q in range(101)))
+        if isinstance(value, tuple):
+            return tuple(thin(each) for each in value)
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{part.name: thin(getattr(value, part.name)) for part in fields(value)})
+        return value
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "study.json", to_json(thin(study)))
 
 
 def told(interval: Interval, scale: float = 1.0, digits: int = 3) -> dict[str, float]:

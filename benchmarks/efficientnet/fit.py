@@ -10,7 +10,6 @@ The metric is top-1 agreement with the dense model in fp32, on crops of scenes t
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from common import RESULTS, record, told
+from common import RESULTS, keep_study, record, told
 from contenders import beaten, contend, show
 from crops import crops
 
@@ -57,10 +56,7 @@ def main() -> None:
         result = ew.fit(model, task, budget=budget, threads=1, out=folder / "out", progress=show)
         verdict, study = result.study.verdict, result.study
         print(verdict.summary, flush=True)
-        kept = RESULTS / NAME
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folder / "out" / "report.html", kept)
-        shutil.copy(folder / "out" / "study" / "study.json", kept)
+        keep_study(study, RESULTS / NAME)
         graph = Graph.load(model)
         rows = contend(result.best, graph, verdict.reference_measurement.execution, task.for_model(graph.signature))
     best_nncf = max(row["metric"]["value"] for row in rows if row["name"].startswith("NNCF"))

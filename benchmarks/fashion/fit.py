@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from common import RESULTS, record, told
+from common import RESULTS, keep_study, record, told
 from contenders import beaten, contend, show
 from train import WEIGHTS, task
 
@@ -42,9 +42,8 @@ def main() -> None:
             if run == 0:
                 kept = RESULTS / NAME
                 kept.mkdir(parents=True, exist_ok=True)
-                for name in ("model.edgew", "report.html"):
-                    shutil.copy(Path(folder) / name, kept / name)
-                shutil.copy(Path(folder) / "study" / "study.json", kept / "study.json")
+                shutil.copy(Path(folder) / "model.edgew", kept)
+                keep_study(result.study, kept)
             verdict = result.study.verdict
             studies.append(result.study)
             print(f"run {run + 1}: {verdict.summary}", flush=True)

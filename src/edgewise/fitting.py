@@ -19,7 +19,6 @@ from edgewise.graph import Graph, summary
 from edgewise.measure import Subject
 from edgewise.models import Intake, intake
 from edgewise.records import Device, Outcome, Study, Trial, Verdict
-from edgewise.search.bench import work
 from edgewise.search.choose import outcomes
 from edgewise.search.climb import INT8
 from edgewise.search.pace import Progress
@@ -67,6 +66,7 @@ def fit(
     out: str | Path | None = None,
     weights: str | Path | None = None,
     seed: int = 0,
+    timing_seconds: float = 90.0,
     progress: Progress | None = None,
 ) -> Result:
     """Find the most accurate form of `model` that meets `budget` on `device`.
@@ -74,8 +74,10 @@ def fit(
     model: a torch module, a `Graph`, or what `models.intake` reads. task: see `edgewise.tasks`; its validation split decides, its test
     split is read once, for the verdict. device: `devices.local()` unless given. threads: for the reference and everything held against it;
     left out, the count at which the dense model is fastest. engines: the reference set, and what may be chosen; all installed unless given.
+    weights: a .safetensors file for a model that is built by a callable.
     out: the study's folder; the same call there goes on where it was interrupted. Without it nothing is kept.
-    seed: of everything that draws at random.
+    seed: of everything that draws at random. timing_seconds: the longest that the verdict's interleaved timing may take to come within 1 %
+    (a candidate's gets half); what is wider after that is called inconclusive.
 
     Raises InvalidInput and its kind for what was given. A missed budget is no error here: `result.met` is False.
     """
@@ -83,6 +85,8 @@ def fit(
     device = device or devices.local()
     if budget.energy_mj is not None and device.energy.startswith("none"):
         raise InvalidInput(f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out")
+    if not timing_seconds > 0:
+        raise InvalidInput(f"timing_seconds={timing_seconds}: give a number above 0")
     if threads is not None and not 1 <= threads <= device.cores:
         raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
     names = _engines(engines)
@@ -132,9 +136,9 @@ def fit(
         )
         store.close(study)
         search.run(climb, lambda recipe: cost_s * len(names))
-        chosen = climb.chosen()
+        chosen = climb.chosen(timing_seconds / 2)
         pace.begin("the verdict: interleaved timing, and the test split, read once")
-        verdict = _verdict(climb, chosen, task, study.device)
+        verdict = _verdict(climb, chosen, task, study.device, timing_seconds)
         study = replace(study, trials=tuple(climb.trials), verdict=verdict, seconds=time.perf_counter() - began)
         best, study = _packed(climb.graphs[chosen.key], task, study, chosen, seed)
         store.close(study)
@@ -202,7 +206,7 @@ def _self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, 
     return task.with_targets({name: outputs.argmax(axis=1) for name, outputs in answers.items()}, labels)
 
 
-def _verdict(climb: search.Climb, chosen: Trial, task: Any, device: Device) -> Verdict:
+def _verdict(climb: search.Climb, chosen: Trial, task: Any, device: Device, timing_seconds: float) -> Verdict:
     """The chosen model against the reference: fresh interleaved timing, and the test split, opened here and nowhere else."""
     graph, reference = climb.graphs[chosen.key], climb.reference.subject
     open_task = task.unsealed()
@@ -216,9 +220,9 @@ def _verdict(climb: search.Climb, chosen: Trial, task: Any, device: Device) -> V
     drop = metrics.paired(dense_quality, chosen_quality)
     subject = Subject(graph.to_bytes(), chosen.execution)
     # New processes every ten pairs: where memory happens to lie in one moves a tiny model's time by a percent or two.
-    speedup = measure.compare(reference, subject, climb.bench.inputs, device, max_seconds=90, min_pairs=40, renew_pairs=10)
+    speedup = measure.compare(reference, subject, climb.bench.inputs, device, max_seconds=timing_seconds, min_pairs=40, renew_pairs=10)
     profiles = [
-        measure.profile(side.model, side.execution, climb.bench.inputs, device, work=work(of, climb.bench.inputs))
+        measure.profile(side.model, side.execution, climb.bench.inputs, device, work=measure.work(of, climb.bench.inputs))
         for side, of in ((subject, graph), (reference, climb.dense))
     ]
     limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)

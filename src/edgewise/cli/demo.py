@@ -15,10 +15,13 @@ from edgewise.types import Budget
 if TYPE_CHECKING:
     import numpy as np
 
-EPOCHS = 10
+EPOCHS = 6
 BATCH = 128
 LEARNING_RATE = 0.1
-BUDGET = Budget(speedup=1.25, max_drop=0.01)
+# What engines and post-training int8 alone reach where 8-bit products have no instruction of their own (x86 without VNNI), on one thread.
+BUDGET = Budget(speedup=1.15, size_bytes=150_000, max_drop=0.01)
+THREADS = 1
+TIMING_SECONDS = 25.0
 MODEL = "edgewise.models.resnet:resnet8"
 
 
@@ -56,11 +59,11 @@ def command(
     model, said = trained(task, out, seed)
     shown.print(clean(f"   {said}"))
 
-    heading(3, f"Fit: {BUDGET.speedup:g}x faster on this machine, at most {BUDGET.max_drop * 100:g} point of accuracy lost")
+    heading(3, f"Fit: {BUDGET.speedup:g}x faster on this machine, under {_size_kb()} kB, at most {BUDGET.max_drop * 100:g} point lost")
     shown.print(clean("   the same as this line, which you may run, and change:"), style="dim")
     for line in equivalent(data, out, seed).splitlines():
         shown.print(clean(line), style="cyan", soft_wrap=True)
-    result = fitting.search(fit, model, task, BUDGET, out, {"seed": seed})
+    result = fitting.search(fit, model, task, BUDGET, out, {"seed": seed, "threads": THREADS, "timing_seconds": TIMING_SECONDS})
 
     heading(4, "Run: a picture that it has not been trained on")
     picture, label = a_digit(task, out / "digit.png")
@@ -123,7 +126,8 @@ def equivalent(data: Path, out: Path, seed: int) -> str:
     drop = f"{BUDGET.max_drop * 100:g}%"
     return (
         f"   $ edgewise fit {MODEL} --weights {out / 'resnet8.safetensors'} \\\n"
-        f"       --data {data} --speedup {BUDGET.speedup:g} --max-drop {drop}{seeded} -o {os.fspath(out)}"
+        f"       --data {data} --speedup {BUDGET.speedup:g} --size-kb {_size_kb()} --max-drop {drop} \\\n"
+        f"       --threads {THREADS} --timing-seconds {TIMING_SECONDS:g}{seeded} -o {os.fspath(out)}"
     )
 
 
@@ -137,3 +141,7 @@ def a_digit(task: Any, path: Path) -> tuple[Path, str]:
     Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(part, format="PNG")
     part.replace(path)
     return path, task.labels[int(split.targets[0])]
+
+
+def _size_kb() -> int:
+    return (BUDGET.size_bytes or 0) // 1000

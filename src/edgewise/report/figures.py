@@ -141,7 +141,7 @@ def name(trial: Trial) -> str:
 def remark(study: Study, trial: Trial) -> str:
     """What a reader must know of a trial beside its figures: why it ended, or that it changed nothing."""
     said = [trial.reason] if trial.reason else []
-    if trial.speedup and not trial.speedup.conclusive:
+    if trial.state == "measured" and trial.speedup and not trial.speedup.conclusive:
         said.append("the timing stayed inconclusive")
     reference = find(study, study.reference)
     if trial.recipe and trial.state != "failed":

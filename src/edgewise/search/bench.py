@@ -11,8 +11,8 @@ import numpy as np
 from edgewise import backends, measure
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Graph, compulsory_bytes, cost, total
-from edgewise.measure import Contender, Subject, Work
+from edgewise.graph import Graph
+from edgewise.measure import Contender, Subject
 from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
 from edgewise.search.store import Store, key
 from edgewise.types import Execution, Inputs, Split, Task
@@ -124,7 +124,7 @@ class Bench:
         started = time.perf_counter()
         subject = Subject(graph.to_bytes(), trial.execution)
         speedup = measure.compare(reference.subject, subject, self.inputs, self.device, max_seconds=max_seconds)
-        found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=work(graph, self.inputs))
+        found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=measure.work(graph, self.inputs))
         spent = trial.seconds + time.perf_counter() - started
         return self.store.keep(replace(trial, state="measured", reason="", speedup=speedup, measurement=found, seconds=spent))
 
@@ -148,22 +148,3 @@ def race_speedup(first: Contender, other: Contender, seconds: float) -> Speedup:
         raise ValueError("a contender that ran has conditions")
     conclusive = ratio.half_width <= 0.01 * ratio.value
     return Speedup(ratio, pairs, first.block_ms[:rounds], other.block_ms[:rounds], conclusive, seconds, conditions[0], conditions[1])
-
-
-def work(graph: Graph, inputs: Inputs) -> Work | None:
-    """One call's operations and least traffic, for the roofline; None where they can't be counted."""
-    axes = {
-        axis: array.shape[i]
-        for spec in graph.signature.inputs
-        for array in [inputs[spec.name]]
-        for i, axis in enumerate(spec.shape)
-        if isinstance(axis, str)
-    }
-    try:
-        costs = cost(graph, **axes)
-        moved = compulsory_bytes(graph, **axes)
-    except EdgewiseError:
-        return None
-    integer = tuple(node for node in costs if node.integer)
-    whole, small = total(costs).macs, sum(node.macs for node in integer)
-    return Work(float_macs=whole - small, int8_macs=small, moved_bytes=moved)

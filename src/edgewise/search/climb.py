@@ -16,7 +16,7 @@ from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
 from edgewise.graph import Graph, cost
 from edgewise.measure import Subject
 from edgewise.records import Interval, Trial
-from edgewise.search.bench import Bench, Candidate, Reference, race_speedup, work
+from edgewise.search.bench import Bench, Candidate, Reference, race_speedup
 from edgewise.search.choose import best, outcomes_of
 from edgewise.search.pace import Pace
 from edgewise.search.store import key
@@ -135,7 +135,7 @@ class Climb:
             Candidate(rung, recipe, made.graph, execution, made.path, made.touched, made.skipped, made.notes) for execution in executions
         ]
 
-    def chosen(self) -> Trial:
+    def chosen(self, max_seconds: float = 40) -> Trial:
         """The best timed trial, proved: quick figures choose whom to measure well, and only a well measured one is taken."""
         for _ in range(len(self.trials)):
             trial = best(self.timed(), self.budget, self.metric)
@@ -143,7 +143,7 @@ class Climb:
                 return trial
             self.pace.add(20)
             self.pace.begin(f"proving {trial.recipe or 'the dense model'} on {trial.execution}")
-            proved = self.bench.prove(trial, self.graphs[trial.key], self.reference)
+            proved = self.bench.prove(trial, self.graphs[trial.key], self.reference, max_seconds=max_seconds)
             self.pace.finish(20)
             self.trials[self.trials.index(trial)] = proved
         raise MeasurementFailed("no trial could be measured; see the trials in the study's folder")
@@ -169,7 +169,7 @@ def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], th
     quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
     reference = Reference(subject, outputs, quality)
     if baseline.measurement is None:
-        measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=work(dense, bench.inputs))
+        measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=measure.work(dense, bench.inputs))
         size = bench.package_bytes(dense)
         baseline = replace(
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
