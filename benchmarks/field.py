@@ -1,0 +1,56 @@
+"""The field install: `pip install .` in an empty environment. Its size, that no torch came along, and how long `edgewise --help` takes.
+
+python benchmarks/field.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from common import record
+
+ROOT = Path(__file__).parents[1]
+
+
+def megabytes(folder: Path) -> float:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 2**20
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run([sys.executable, "-m", "venv", scratch], check=True)
+        tools = Path(scratch) / "bin"
+        packages = next(Path(scratch).glob("lib/python*/site-packages"))
+        empty = megabytes(packages)
+        install = [tools / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT]
+        subprocess.run(install, check=True)
+        subprocess.run([tools / "pip", "check"], check=True)
+        listed = subprocess.run([tools / "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True).stdout.lower()
+        times = []
+        for _ in range(11):
+            began = time.perf_counter()
+            subprocess.run([tools / "edgewise", "--help"], check=True, capture_output=True)
+            times.append(time.perf_counter() - began)
+        whole = megabytes(packages)
+        result = {
+            "bar": "no torch; at most 250 MB; edgewise --help in at most 0.3 s",
+            "site_packages_mb": round(whole),
+            "empty_environment_mb": round(empty),
+            "torch": any(line.startswith("torch==") for line in listed.splitlines()),
+            "help_seconds": {"median": round(statistics.median(times), 3), "most": round(max(times), 3), "n": len(times)},
+        }
+        print(
+            f"{whole:.0f} MB, of which {empty:.0f} MB are the empty environment's; --help {statistics.median(times):.2f} s (n={len(times)})"
+        )
+    record("field", result)
+
+
+if __name__ == "__main__":
+    main()
