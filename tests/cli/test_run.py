@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from click.testing import Result
 from onnx import helper, numpy_helper
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from edgewise import backends, package
 from edgewise.cli.run import command
