@@ -2,11 +2,15 @@
 
 Every peer runs with the settings that its documentation gives first. Needs `pip install nncf==3.4.0` beside edgewise.
 NNCF quantizes the ONNX graph itself, so that its result runs in the same processes, timed by the same code, as everybody's.
+Olive wants an environment of its own (`pip install torch==2.13.0`, then `olive-ai==0.13.0 onnxruntime==1.31.1 requests`): OLIVE_PYTHON names its interpreter.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +38,8 @@ def answers(graph: Graph, execution: ew.Execution, split: Split) -> np.ndarray:
 
 def every(dense: Graph, calibration: list[Inputs], threads: int = 1) -> Iterator[Row]:
     """(name, graph, execution) of each peer that can be had here; each form on both engines. calibration: single samples."""
-    for name, make in (("NNCF", nncf), ("NNCF mixed", nncf_mixed), ("ORT static", ort_static), ("ORT dynamic", ort_dynamic)):
+    makers = {"NNCF": nncf, "NNCF mixed": nncf_mixed, "ORT static": ort_static, "ORT dynamic": ort_dynamic, "Olive": olive}
+    for name, make in makers.items():
         try:
             graph = make(dense, calibration)
         except Exception as error:  # a peer that fails is a finding, not the end of the run
@@ -85,3 +90,40 @@ def ort_dynamic(dense: Graph, calibration: list[Inputs]) -> Graph:
         Graph.from_proto(proto).save(source)
         quantize_dynamic(source, target, per_channel=True)
         return Graph.load(target)
+
+
+OLIVE = """
+import json, sys
+from olive.workflows import run
+run(json.loads(sys.argv[1]))
+"""
+
+
+def olive(dense: Graph, calibration: list[Inputs]) -> Graph:
+    """Olive's static quantization with its defaults, per channel as everybody's."""
+    python = os.environ.get("OLIVE_PYTHON")
+    if python is None:
+        raise RuntimeError("not run: OLIVE_PYTHON doesn't name an interpreter with olive-ai")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        dense.save(folder / "dense.onnx")
+        for i, sample in enumerate(calibration):
+            for name, values in sample.items():
+                (folder / "data" / name).mkdir(parents=True, exist_ok=True)
+                values.tofile(folder / "data" / name / f"{i:05}.bin")
+        names = list(calibration[0])
+        samples = {"data_dir": str(folder / "data"), "input_names": names, "input_shapes": [list(calibration[0][n].shape) for n in names]}
+        data = {"name": "samples", "type": "RawDataContainer", "load_dataset_config": {"params": samples}}
+        workflow = {
+            "input_model": {"type": "ONNXModel", "model_path": str(folder / "dense.onnx")},
+            "data_configs": [data],
+            "passes": {"static": {"type": "OnnxStaticQuantization", "data_config": "samples", "per_channel": True}},
+            "output_dir": str(folder / "out"),
+            "cache_dir": str(folder / "cache"),
+        }
+        quiet = os.environ | {"OLIVE_DISABLE_TELEMETRY": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": scratch}
+        done = subprocess.run([python, "-c", OLIVE, json.dumps(workflow)], cwd=folder, env=quiet, capture_output=True, text=True, timeout=1800)
+        found = sorted((folder / "out").rglob("*.onnx"))
+        if not found:
+            raise RuntimeError(f"Olive left no model: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+        return Graph.load(found[0])
