@@ -2,7 +2,8 @@
 
 Every peer runs with the settings that its documentation gives first. Needs `pip install nncf==3.4.0` beside edgewise.
 NNCF quantizes the ONNX graph itself, so that its result runs in the same processes, timed by the same code, as everybody's.
-Olive wants an environment of its own (`pip install torch==2.13.0`, then `olive-ai==0.13.0 onnxruntime==1.31.1 requests`): OLIVE_PYTHON names its interpreter.
+Olive wants an environment of its own (`pip install torch==2.13.0`, then
+`olive-ai==0.13.0 onnxruntime==1.31.1 requests`): OLIVE_PYTHON names its interpreter.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ def olive(dense: Graph, calibration: list[Inputs]) -> Graph:
             "cache_dir": str(folder / "cache"),
         }
         quiet = os.environ | {"OLIVE_DISABLE_TELEMETRY": "1", "ORT_DISABLE_TELEMETRY": "1", "HOME": scratch}
-        done = subprocess.run([python, "-c", OLIVE, json.dumps(workflow)], cwd=folder, env=quiet, capture_output=True, text=True, timeout=1800)
+        command = [python, "-c", OLIVE, json.dumps(workflow)]
+        done = subprocess.run(command, cwd=folder, env=quiet, capture_output=True, text=True, timeout=1800)
         found = sorted((folder / "out").rglob("*.onnx"))
         if not found:
             raise RuntimeError(f"Olive left no model: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
