@@ -28,7 +28,7 @@ demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/
 	$(BIN)/edgewise demo
 
 test: check ## format, lint, types, then the whole suite
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: $(STAMP) ## format, lint and types, without changing anything
 	$(BIN)/ruff format --check .

@@ -1,17 +1,23 @@
 """The main job, whole, on a tiny trained net and real engines."""
 
+import contextlib
+import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 
 import edgewise as ew
 from edgewise import measure, search
 from edgewise.errors import InvalidInput, InvalidModel
+from edgewise.graph import Graph
 from edgewise.models.resnet import ResNet
+from edgewise.records import Trial
 from edgewise.train import train
-from edgewise.types import from_json
+from edgewise.types import Execution, from_json
 
 
 def shapes(n=700, seed=0):
@@ -58,6 +64,7 @@ def test_a_budget_that_can_be_met(task, net, tmp_path):
     assert result.met, study.verdict.summary
     assert study.verdict.quality.split == "test"
     assert all(trial.quality is None or trial.quality.split == "validation" for trial in study.trials)
+    assert all(trial.divergence is not None for trial in study.trials if trial.state != "failed")
     assert study.trial(study.reference).speedup.ratio.value == 1.0
     assert {outcome.limit for outcome in study.verdict.outcomes} == {"size_bytes", "max_drop"}
     # what lies on disk is what was returned, and says its own size
@@ -75,9 +82,11 @@ def test_a_budget_that_can_be_met(task, net, tmp_path):
 
 
 def test_what_cannot_be_met_ends_with_the_nearest_point(task, net):
-    result = ew.fit(net, task, budget=ew.Budget(speedup=1000, max_drop=0.5), threads=1, engines=("onnxruntime",))
+    result = ew.fit(net, task, budget=ew.Budget(speedup=1000, max_drop=0.5), epochs=0, threads=1, engines=("onnxruntime",))
     assert not result.met
     assert "1000x was asked" in result.study.verdict.summary
+    lowered = [trial for trial in result.study.trials if "lower(to='s8')" in trial.recipe]
+    assert lowered and all(trial.divergence < 0.5 and trial.quality.value.n > 50 for trial in lowered)
     assert result.best.graph().size_bytes
 
 
@@ -119,11 +128,74 @@ def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monke
     monkeypatch.setattr(search.climb, "_engines", engines)
 
 
+def test_an_interrupt_that_an_engine_swallows_leaves_no_failed_trial(task, net, tmp_path, monkeypatch):
+    """As bindings do: Ctrl-C while they work comes out as an error of the model."""
+    answers, calls = measure.answers, []
+
+    def torn(graph, execution, split):
+        calls.append(execution)
+        if len(calls) == 2:  # the first one is the reference
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            raise InvalidModel("initialization failed")
+        return answers(graph, execution, split)
+
+    monkeypatch.setattr(measure, "answers", torn)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ew.fit(net, task, budget=ew.Budget(speedup=1000, max_drop=0.5), epochs=0, threads=1, engines=("onnxruntime",), out=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    kept = [from_json(path.read_bytes(), Trial) for path in (tmp_path / "study" / "trials").iterdir()]
+    assert [(trial.rung, trial.state) for trial in kept] == [("engine", "measured")]
+
+
+def test_a_trials_key_covers_all_that_it_depends_on(task, net, tmp_path_factory, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    keys = []
+
+    def seen(bench, *_, **__):
+        keys.append(bench.key("quantize()", Execution("onnxruntime")))
+        raise Seen
+
+    def key(model, of=task, **settings):
+        with pytest.raises(Seen):
+            ew.fit(model, of, **{"budget": ew.Budget(max_drop=0.5), "threads": 1, "engines": ("onnxruntime",), **settings})
+        return keys[-1]
+
+    monkeypatch.setattr(search, "start", seen)
+    graph = ew.export.export(net, task.example_inputs(2))
+    first = key(graph)
+    assert key(graph, budget=ew.Budget(speedup=2)) == first  # what was measured holds for every budget
+    proto = graph.copy_proto()
+    weight = proto.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
+    path = tmp_path_factory.mktemp("other") / "shapes.npz"
+    images, labels = shapes()
+    images[0] ^= 1
+    np.savez(path, images=images, labels=labels, names=["a", "b", "c", "d"])
+    here = ew.devices.local()
+    others = [
+        key(Graph.from_proto(proto)),
+        key(graph, ew.tasks.image_classification(path, calibration=32)),
+        key(graph, replace(task, preprocess=replace(task.preprocess, scale=1.0))),
+        key(graph, device=replace(here, cpu="another")),
+        key(graph, device=replace(here, backends={**here.backends, "onnxruntime": "9.9"})),
+        key(graph, seed=1),
+    ]
+    monkeypatch.setattr(sys.modules["edgewise.fitting"], "_versions", lambda names: {"onnx": "9.9"})
+    others.append(key(graph))
+    assert len({first, *others}) == 1 + len(others)
+
+
 def test_the_test_split_stays_sealed_until_the_verdict(task, net, monkeypatch):
     module = sys.modules["edgewise.fitting"]
     opened = []
     unsealed = type(task).unsealed
-    verdict = module._verdict
+    verdict = module.judged
 
     def watched(self):
         opened.append("unsealed")
@@ -134,7 +206,7 @@ def test_the_test_split_stays_sealed_until_the_verdict(task, net, monkeypatch):
         return verdict(*arguments)
 
     monkeypatch.setattr(type(task), "unsealed", watched)
-    monkeypatch.setattr(module, "_verdict", at_last)
+    monkeypatch.setattr(module, "judged", at_last)
     ew.fit(net, task, budget=ew.Budget(max_drop=0.5), threads=1, engines=("onnxruntime",))
     assert opened == ["unsealed"]
 
@@ -164,6 +236,21 @@ def test_what_is_refused(task, net, tmp_path, change, says):
     with pytest.raises(InvalidInput, match=says):
         ew.fit(given.pop("model"), task, out=tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_program_goes_the_same_way(task, net, tmp_path):
+    """Its graph is the one that fit starts from, held against the program on real samples; there is nothing in it to train."""
+    example = torch.from_numpy(task.example_inputs(2)["image"])
+    program = torch.export.export(net.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    result = ew.fit(tmp_path / "net.pt2", task, budget=ew.Budget(size_bytes=60_000, max_drop=0.3), threads=1, engines=("onnxruntime",))
+    assert result.study.model.name == "net"
+    assert result.best.signature.inputs[0].shape == ("batch", 1, 12, 12)
+
+
+def test_threads_are_tried_up_to_all_cores():
+    counts = sys.modules["edgewise.fitting"]._thread_counts
+    assert [counts(cores) for cores in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
 
 
 def test_a_model_of_another_class_count_is_refused(task):

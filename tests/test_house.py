@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -25,7 +26,7 @@ NETWORK = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "asyncio", "r
 PICKLES = {"pickle", "cPickle", "_pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 # What a device hasn't got: the workshop, optional engines, and what only tests or benchmarks bring.
 NOT_IN_THE_FIELD = ("torch", "onnxscript", "transformers", "safetensors", "scipy", "openvino", "sklearn", "pandas", "mlxtend", "nncf")
-WORKSHOP = ("tasks", "models", "train", "compress", "export", "recipe", "search", "fitting")
+WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting")
 LONGEST = 400
 
 
@@ -191,9 +192,10 @@ def test_every_extra_that_a_message_names_exists() -> None:
     assert set(registry.EXTRAS.values()) <= set(extras)
 
 
-def python(code: str, **environment: str) -> str:
-    """What `code` prints in an interpreter of its own."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+def python(code: str, folder: Path = ROOT, **environment: str) -> str:
+    """What `code` prints in an interpreter of its own, started in `folder`."""
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **environment}, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -201,17 +203,15 @@ def python(code: str, **environment: str) -> str:
 # A sending module would be seen here even where another library brings it in.
 GUARD = f"""
 import sys
+from importlib.machinery import PathFinder
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {NOT_IN_THE_FIELD!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in {NOT_IN_THE_FIELD!r} else find(name, *rest)
 
 def listen(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
         raise RuntimeError(f"{{event}} {{arguments[1:]}} while importing")
 
-sys.meta_path.insert(0, Missing())
 sys.addaudithook(listen)
 """
 
@@ -273,3 +273,60 @@ print(*(name for name in sys.modules if name.partition(".")[0] == "openvino_tele
     loaded = python(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"), CI="", **nowhere)
     assert loaded.split() == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fit_takes_an_onnx_where_torch_is_not(tmp_path: Path) -> None:
+    """The main job and `reproduce`, from the shell and to the end, without the rungs that train; a module is refused with the pip line."""
+    code = f"""{GUARD}
+import contextlib, io, json, os
+import numpy as np
+import onnx
+from edgewise import cli, measure
+from edgewise.records import Peaks
+from edgewise.search import climb
+from edgewise.testing import graphs
+
+compare, profile, race = measure.compare, measure.profile, measure.race
+measure.compare = lambda *a, **k: compare(*a, **{{**k, "max_seconds": 0.5, "block_ms": 5, "min_pairs": 6}})
+measure.profile = lambda *a, **k: profile(*a, **{{**k, "seconds": 0.05, "min_samples": 10}})
+measure.race = lambda *a, **k: race(*a, block_ms=5, min_rounds=6, rounds=6)
+measure.peaks = lambda device, threads: Peaks(threads, 50.0, 100.0, 10.0)
+climb.INT8 = climb.INT8[:2]
+
+def edgewise(*words):
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            cli.main(words)
+        except SystemExit as done:
+            return done.code, said.getvalue()
+
+random = np.random.default_rng(0)
+labels = np.arange(120) % 2
+images = random.integers(0, 100, (120, 8, 8), dtype=np.uint8) + (150 * labels[:, None, None]).astype(np.uint8)
+np.savez("pictures.npz", images=images, labels=labels)
+weights = {{"w": random.standard_normal((8, 1, 3, 3), dtype=np.float32), "head": np.stack([-np.ones(8), np.ones(8)], 1).astype(np.float32)}}
+nodes = [("Conv", ["image", "w"], ["c"], {{"pads": [1, 1, 1, 1]}}), ("Relu", ["c"], ["r"]), ("GlobalAveragePool", ["r"], ["p"]),
+         ("Flatten", ["p"], ["f"]), ("MatMul", ["f", "head"], ["logits"])]
+onnx.save(graphs.build(nodes, {{"image": ("batch", 1, 8, 8)}}, {{"logits": ("batch", 2)}}, weights), "net.onnx")
+
+fit = ("--data", "pictures.npz", "--speedup", "1000", "--max-drop", "100%", "--threads", "1", "-o")
+print(json.dumps([
+    edgewise("fit", "net.onnx", *fit, "out"),
+    edgewise("reproduce", "out/model.edgew", "net.onnx", "--data", "pictures.npz"),
+    edgewise("fit", "net.pt2", *fit, "other"),
+    edgewise("fit", "net.py:build", *fit, "other"),
+    edgewise("reproduce", "out/model.edgew", "net.pt2", "--data", "pictures.npz"),
+    (int(os.path.exists("other")), ""),
+    edgewise("--help"),
+]))
+"""
+    (tmp_path / "net.py").write_text("import torch\ndef build(): ...\n")
+    line = "pip install 'edgewise[workshop]'"
+    done, again, *refused, other, listing = json.loads(python(code, tmp_path))
+    assert (done[0], again[0], other[0], listing[0]) == (3, 0, 0, 0), (done, again)
+    assert "Budget missed" in done[1] and "same to the bit" in again[1]
+    assert "needs torch" in (tmp_path / "out" / "report.html").read_text()
+    for ended, said in refused:
+        assert ended == 2 and said.strip().endswith(line), said
+    assert f"(an .onnx as it is; other models: {line})" in listing[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import math
 import platform
 import tempfile
 import time
@@ -12,18 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewise import __version__, backends, devices, measure, package, report, search
-from edgewise.data import metrics
+from edgewise import __version__, backends, devices, measure, package, report, search, tasks
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, summary
-from edgewise.measure import Subject
-from edgewise.models import Intake, intake
-from edgewise.records import Device, Outcome, Study, Trial, Verdict
-from edgewise.search.choose import outcomes
+from edgewise.interrupts import interruptible
+from edgewise.models import Intake
+from edgewise.recipe import parse
+from edgewise.records import Device, Outcome, Study, Trial
 from edgewise.search.climb import INT8
+from edgewise.search.origin import dense_of, structure_of, teacher_of
 from edgewise.search.pace import Progress
 from edgewise.search.store import key, write
-from edgewise.types import Budget, Execution
+from edgewise.search.verdict import self_labelled, sentence
+from edgewise.search.verdict import verdict as judged
+from edgewise.types import Budget
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from edgewise.tasks import TrainingTask
 
 STUDY_FORMAT = 1
+
+# Training after pruning, unless told otherwise: distill's batches.
+BATCH, LEAST_EPOCHS, MOST_EPOCHS, LEAST_STEPS = 128, 8, 60, 1500
 
 # Seconds, for the estimate that is given before the work: samples through engine and quantizer, per 10⁹ multiply-accumulates; one race; the
 # verdict. Measured on two x86 cores; the pace corrects them as the work goes on.
@@ -65,6 +72,7 @@ def fit(
     engines: Sequence[str] | None = None,
     out: str | Path | None = None,
     weights: str | Path | None = None,
+    epochs: int | None = None,
     seed: int = 0,
     timing_seconds: float = 90.0,
     progress: Progress | None = None,
@@ -76,35 +84,93 @@ def fit(
     left out, the count at which the dense model is fastest. engines: the reference set, and what may be chosen; all installed unless given.
     weights: a .safetensors file for a model that is built by a callable.
     out: the study's folder; the same call there goes on where it was interrupted. Without it nothing is kept.
+    epochs: of training after pruning, which is tried where engines and int8 alone don't reach the speedup; 0 never trains. Left out, 8, or
+    as many as make 1,500 steps (at most 60).
     seed: of everything that draws at random. timing_seconds: the longest that the verdict's interleaved timing may take to come within 1 %
     (a candidate's gets half); what is wider after that is called inconclusive.
 
     Raises InvalidInput and its kind for what was given. A missed budget is no error here: `result.met` is False.
     """
+    trained = _epochs(task) if epochs is None else epochs
+    asked = _Asked(budget, device or devices.local(), threads, _engines(engines), out, weights, trained, seed, timing_seconds, "")
+    return _found(model, task, asked, progress)
+
+
+def follow(
+    model: str | Path | Intake | Graph | torch.nn.Module,
+    task: TrainingTask,
+    *,
+    recipe: str,
+    device: Device | None = None,
+    threads: int | None = None,
+    engines: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    timing_seconds: float = 90.0,
+    progress: Progress | None = None,
+) -> Result:
+    """Make what `recipe` says of `model`, on the engine where it is fastest, and measure it against the reference as `fit` does.
+
+    recipe: steps and their arguments, as prune(speedup=2) > distill(epochs=3) > quantize(). A speedup that `prune` is asked for is by a
+    latency table of the form that the rest of the recipe makes, measured here. The other arguments are those of `fit`.
+
+    Raises InvalidInput and its kind.
+    """
+    parse(recipe)
+    nothing_lost = Budget(max_drop=1.0)
+    asked = _Asked(nothing_lost, device or devices.local(), threads, _engines(engines), out, weights, 0, seed, timing_seconds, recipe)
+    return _found(model, task, asked, progress)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `fit` and `follow` were given; recipe: "" searches for one."""
+
+    budget: Budget
+    device: Device
+    threads: int | None
+    engines: tuple[str, ...]
+    out: str | Path | None
+    weights: str | Path | None
+    epochs: int
+    seed: int
+    timing_seconds: float
+    recipe: str
+
+    def __post_init__(self) -> None:
+        budget, device, threads = self.budget, self.device, self.threads
+        if budget.energy_mj is not None and device.energy.startswith("none"):
+            raise InvalidInput(
+                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out"
+            )
+        if not self.timing_seconds > 0:
+            raise InvalidInput(f"timing_seconds={self.timing_seconds}: give a number above 0")
+        if self.epochs < 0:
+            raise InvalidInput(f"epochs={self.epochs}: give 0 (never train) or more")
+        if threads is not None and not 1 <= threads <= device.cores:
+            raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
+
+
+def _found(model: Any, task: Any, asked: _Asked, progress: Progress | None) -> Result:
+    """The main job: reference, search (or the one recipe), verdict, package."""
     began = time.perf_counter()
-    device = device or devices.local()
-    if budget.energy_mj is not None and device.energy.startswith("none"):
-        raise InvalidInput(f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out")
-    if not timing_seconds > 0:
-        raise InvalidInput(f"timing_seconds={timing_seconds}: give a number above 0")
-    if threads is not None and not 1 <= threads <= device.cores:
-        raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
-    names = _engines(engines)
-    source, dense = dense_of(model, task, weights)
-    task = bound_to(task, dense)
-    with tempfile.TemporaryDirectory() as scratch:
-        store = search.Store(Path(out) / "study" if out is not None else Path(scratch))
+    device, names, out = asked.device, asked.engines, asked.out
+    with interruptible() as check, tempfile.TemporaryDirectory() as scratch:
+        source, dense = dense_of(model, task, asked.weights)
+        task = tasks.bound(task, dense.signature)
+        store = search.Store(Path(out) / "study" if out is not None else Path(scratch), check)
         versions = _versions(names)
-        counts = (threads,) if threads else _thread_counts(device.cores)
-        origin = (dense.sha256, task.fingerprint(), device.key, repr(versions), str(seed), repr(names), repr(counts))
-        study_key = key(*origin, budget)
+        counts = (asked.threads,) if asked.threads else _thread_counts(device.cores)
+        origin = (dense.sha256, task.fingerprint(), device.key, repr(versions), str(asked.seed), repr(names), repr(counts))
+        study_key = key(*origin, asked.budget, asked.epochs, asked.recipe)
         before = store.study()
         if before is not None and before.verdict is not None and before.notes[:1] == (study_key,):
             kept = Path(out) / "model.edgew" if out is not None else None
             if kept is not None and kept.exists():
                 return Result(package.open(kept), before)
         if task.split("validation").targets is None:
-            task = _self_labelled(task, dense, names, counts[-1], ("validation",))
+            task = self_labelled(task, dense, names, counts[-1], ("validation",))
         bench = search.Bench(
             store=store,
             task=task,
@@ -119,11 +185,13 @@ def fit(
         cost_s = _estimate(model_summary.operations, samples)
         pace = search.Pace(cost_s * len(INT8) * len(names) + VERDICT_SECONDS, progress)
         pace.begin(f"about {_minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
-        climb = search.start(bench, dense, budget, names, counts, pace)
+        structure = structure_of(source, task)
+        climb = search.start(bench, dense, asked.budget, names, counts, pace, structure=structure, epochs=asked.epochs)
+        climb.maker.supplies["teacher"] = teacher_of(dense, climb.baseline.execution)
         study = Study(
             format=STUDY_FORMAT,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            budget=budget,
+            budget=asked.budget,
             model=model_summary,
             data=task.summary(),
             device=_with_peaks(device, climb.baseline.execution.threads, pace),
@@ -135,17 +203,35 @@ def fit(
             notes=(study_key,),
         )
         store.close(study)
-        search.run(climb, lambda recipe: cost_s * len(names))
-        chosen = climb.chosen(timing_seconds / 2)
+        if asked.recipe:
+            search.follow(climb, asked.recipe)
+            chosen = climb.fastest_of(asked.recipe, asked.timing_seconds / 2)
+        else:
+            search.run(climb, lambda recipe: cost_s * len(names))
+            chosen = climb.chosen(asked.timing_seconds / 2)
         pace.begin("the verdict: interleaved timing, and the test split, read once")
-        verdict = _verdict(climb, chosen, task, study.device, timing_seconds)
-        study = replace(study, trials=tuple(climb.trials), verdict=verdict, seconds=time.perf_counter() - began)
-        best, study = _packed(climb.graphs[chosen.key], task, study, chosen, seed)
+        verdict = judged(climb, chosen, task, study.device, asked.timing_seconds)
+        study = replace(
+            study,
+            trials=tuple(climb.trials),
+            verdict=verdict,
+            seconds=time.perf_counter() - began,
+            notes=(study_key, *climb.notes),
+            tables=tuple(climb.tables.values()),
+            plans=tuple(climb.plans),
+        )
+        best, study = _packed(climb.graphs[chosen.key], task, study, chosen, asked.seed)
         store.close(study)
         if out is not None:
             best.save(Path(out) / "model.edgew")
             Result(best, study).report(Path(out) / "report.html")
         return Result(best, study)
+
+
+def _epochs(task: TrainingTask) -> int:
+    """Enough to recover from pruning: pictures in the ten thousands need few passes, a small set many."""
+    steps = max(1, len(task.split("train")) // BATCH)
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
 
 
 def _engines(engines: Sequence[str] | None) -> tuple[str, ...]:
@@ -157,87 +243,6 @@ def _engines(engines: Sequence[str] | None) -> tuple[str, ...]:
         if name not in installed and ":" not in name:
             raise InvalidInput(f"engine {name!r} isn't installed; installed are {', '.join(installed)}")
     return tuple(engines)
-
-
-def dense_of(model: Any, task: TrainingTask, weights: str | Path | None) -> tuple[Intake, Graph]:
-    """The model as it came and as a float graph; a torch model's graph is held against torch on real samples."""
-    if isinstance(model, Graph):
-        return Intake("graph", "model", graph=model), model
-    if isinstance(model, Intake):
-        source = model
-    elif isinstance(model, str | Path):
-        source = intake(model, weights=weights)
-    else:
-        source = Intake("module", type(model).__name__, module=model)
-    if source.graph is not None:
-        return source, source.graph
-    from edgewise import export
-
-    if source.program is not None:
-        graph = export.export_program(source.program)
-        runs: Any = source.program
-    elif source.module is not None:
-        graph = export.export(source.module, task.example_inputs(2), output_names=["logits"])
-        runs = source.module
-    else:
-        raise InvalidInput(f"{source.name}: neither a module, a graph nor a program; see models.intake")
-    names = [spec.name for spec in graph.signature.inputs]
-    example = dict(zip(names, task.example_inputs(8).values(), strict=True))
-    export.parity(runs, graph, example)
-    return source, graph
-
-
-def bound_to(task: Any, dense: Graph) -> Any:
-    """The task as this model takes it: its input's name, its layout; a task without such a way only gets the name."""
-    if hasattr(task, "for_model"):
-        return task.for_model(dense.signature)
-    return task.with_input(dense.signature.inputs[0].name)
-
-
-def _self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, splits: Sequence[str]) -> Any:
-    """Without labels, what the dense model answers in true fp32 stands as the truth: the metric becomes agreement with it."""
-    runner = backends.load(dense.to_bytes(), Execution(names[0], "fp32", threads))
-    try:
-        answers = {name: measure.collect(runner, task.split(name)) for name in splits}
-    finally:
-        runner.close()
-    classes = next(iter(answers.values())).shape[1]
-    labels = task.labels or tuple(str(i) for i in range(classes))
-    return task.with_targets({name: outputs.argmax(axis=1) for name, outputs in answers.items()}, labels)
-
-
-def _verdict(climb: search.Climb, chosen: Trial, task: Any, device: Device, timing_seconds: float) -> Verdict:
-    """The chosen model against the reference: fresh interleaved timing, and the test split, opened here and nowhere else."""
-    graph, reference = climb.graphs[chosen.key], climb.reference.subject
-    open_task = task.unsealed()
-    if open_task.split("test").targets is None:
-        open_task = _self_labelled(open_task, climb.dense, [reference.execution.backend], reference.execution.threads, ("test",))
-    split = open_task.split("test")
-    dense_outputs = climb.bench.outputs(climb.dense, reference.execution, split)
-    chosen_outputs = climb.bench.outputs(graph, chosen.execution, split)
-    dense_quality = metrics.quality(open_task.metric, split.name, dense_outputs, split.targets, open_task.labels)
-    chosen_quality = metrics.quality(open_task.metric, split.name, chosen_outputs, split.targets, open_task.labels)
-    drop = metrics.paired(dense_quality, chosen_quality)
-    subject = Subject(graph.to_bytes(), chosen.execution)
-    # New processes every ten pairs: where memory happens to lie in one moves a tiny model's time by a percent or two.
-    speedup = measure.compare(reference, subject, climb.bench.inputs, device, max_seconds=timing_seconds, min_pairs=40, renew_pairs=10)
-    profiles = [
-        measure.profile(side.model, side.execution, climb.bench.inputs, device, work=measure.work(of, climb.bench.inputs))
-        for side, of in ((subject, graph), (reference, climb.dense))
-    ]
-    limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)
-    return Verdict(
-        trial=chosen.key,
-        met=all(outcome.met for outcome in limits),
-        outcomes=limits,
-        speedup=speedup,
-        measurement=profiles[0],
-        reference_measurement=profiles[1],
-        quality=chosen_quality,
-        reference_quality=dense_quality,
-        drop=drop,
-        summary="",
-    )
 
 
 def _packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> tuple[package.Package, Study]:
@@ -297,36 +302,6 @@ def _sized(outcome: Outcome, size: int) -> Outcome:
     if outcome.limit != "size_bytes":
         return outcome
     return replace(outcome, got=replace(outcome.got, value=size, low=size, high=size), met=size <= outcome.asked)
-
-
-def sentence(verdict: Verdict, study: Study) -> str:
-    """The verdict in one sentence."""
-    ratio, drop = verdict.speedup.ratio, verdict.drop.difference
-    chosen = study.trial(verdict.trial)
-    figures = (
-        f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] faster, {drop.value * 100:+.2f} points "
-        f"[{drop.low * 100:+.2f}, {drop.high * 100:+.2f}] of {verdict.quality.metric} on {drop.n} test samples"
-    )
-    made = f"{chosen.recipe or 'the dense model'} on {chosen.execution}"
-    if verdict.met:
-        return f"The budget is met: {figures} ({made})."
-    missed = "; ".join(_missed(outcome) for outcome in verdict.outcomes if not outcome.met)
-    return f"The budget is missed: {missed}. The nearest point: {figures} ({made})."
-
-
-def _missed(outcome: Outcome) -> str:
-    got, asked = outcome.got.value, outcome.asked
-    match outcome.limit:
-        case "speedup":
-            return f"{asked:g}x was asked and {got:.2f}x reached"
-        case "max_drop":
-            return f"a drop of {asked * 100:.2f} points was allowed and {got * 100:.2f} were lost"
-        case "latency_ms":
-            return f"{asked:g} ms were allowed and {got:.3g} ms taken"
-        case "energy_mj":
-            return f"{asked:g} mJ were allowed and {got:.3g} mJ spent"
-        case _:
-            return f"{outcome.limit.removesuffix('_bytes')}: {asked / 1e3:,.0f} kB were allowed and {got / 1e3:,.0f} kB needed"
 
 
 def _thread_counts(cores: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from edgewise import registry
@@ -20,8 +21,16 @@ from edgewise.types import Compressed
 
 Level = Literal["module", "graph"]
 
-# Parameters that `apply` supplies and a recipe's text doesn't: what the model is for, where it will run, how to tell of progress.
-SUPPLIED = ("task", "device", "table", "calibration", "execution", "progress")
+# Parameters that `apply` supplies and a recipe's text doesn't: what the model is for, where it will run, what it learns from, what is
+# known of inner tensors, where an interrupted pass keeps its state, when it is hopeless, how to tell of progress.
+SUPPLIED = ("task", "device", "table", "calibration", "execution", "teacher", "kept", "checkpoint", "stopper", "progress")
+
+
+@dataclass(frozen=True)
+class Later:
+    """A value for `apply` that takes long to make: made when a pass asks for it."""
+
+    make: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -125,18 +134,21 @@ def apply(recipe: Recipe, model: Any, *, export: Callable[[Any], Any] = lambda m
     """Send `model` through the steps in order. `export` turns a module into a graph, once, before the first step that takes one.
 
     supplies: values for the names in SUPPLIED; each pass gets those that its signature names. A callable given for `calibration` is called
-    only when a pass asks for it. Raises what a pass raises, with the step named.
+    only when a pass asks for it; `checkpoint`, a folder, gets one of its own for each step. Raises what a pass raises, with the step named.
     """
     results = []
     reached: Level = "module"
-    for step in recipe.steps:
+    for number, step in enumerate(recipe.steps, 1):
         function = registry.load("pass", step.name)
         if level(function) == "graph" and reached == "module":
             model, reached = export(model), "graph"
         wanted = inspect.signature(function).parameters
         given = {name: value for name, value in supplies.items() if name in wanted}
+        given = {name: value.make() if isinstance(value, Later) else value for name, value in given.items()}
         if callable(given.get("calibration")):
             given["calibration"] = given["calibration"]()
+        if given.get("checkpoint") is not None:
+            given["checkpoint"] = Path(given["checkpoint"]) / f"{number}-{step.name}"
         try:
             done: Compressed = function(model, **given, **step.arguments)
         except EdgewiseError as error:

@@ -160,6 +160,9 @@ class Quality:
     macro_precision: float | None = None
     macro_recall: float | None = None
     macro_f1: float | None = None
+    macro_precision_interval: Interval | None = None
+    macro_recall_interval: Interval | None = None
+    macro_f1_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,8 @@ class Study:
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    tables: tuple[LatencyTable, ...] = ()
+    plans: tuple[PruningPlan, ...] = ()
 
     def trial(self, key: str) -> Trial:
         return next(trial for trial in self.trials if trial.key == key)
@@ -285,3 +290,82 @@ class Comparison:
     quality_a: Quality | None = None
     quality_b: Quality | None = None
     drop: PairedDifference | None = None
+
+
+@dataclass(frozen=True)
+class WidthTime:
+    """An entry of a latency table: the whole model's time with one part at one width, to the dense model's.
+
+    Parts that are alike are measured together: `together` says how many were narrowed at once (`ratio` is one's share of what that saved),
+    `measured_as` the part that stands for this one ("" where it is measured itself).
+    """
+
+    part: str
+    width: int
+    ratio: Interval
+    measured_as: str = ""
+    together: int = 1
+
+
+@dataclass(frozen=True)
+class JointTime:
+    """The whole model's time with many parts narrowed at once, to the dense model's. Parts that aren't named are whole."""
+
+    widths: Mapping[str, int]
+    ratio: Interval
+
+
+@dataclass(frozen=True)
+class LayerModel:
+    """What was fitted to a latency table (see `edgewise.measure.layermodel`).
+
+    shares: kind of layer -> its share of the dense time, split by what it grows with (`layermodel.FEATURES`).
+    detail: how far entries correct the layers' sum, 0..1. error, worst: of joint configurations that were left out of the fit, the median
+    and the largest relative error of the predicted time; None where there were too few.
+    """
+
+    shares: Mapping[str, tuple[float, ...]]
+    detail: float
+    error: float | None = None
+    worst: float | None = None
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """What widths cost on a device: measured on the whole model, in the form, engine, threads and shapes that will serve it.
+
+    form: the recipe that made the measured graph of the trained one, "" for itself. units: every part's full width. corrections: whole
+    models measured later, which predictions near them follow. scatter: the dense model's time to its own, measured the same way.
+    """
+
+    execution: Execution
+    form: str
+    graph: str  # SHA-256
+    inputs: Mapping[str, tuple[int, ...]]  # shapes
+    device: str  # Device.key
+    created: str  # ISO 8601, UTC
+    dense_ms: float
+    units: Mapping[str, int]
+    entries: tuple[WidthTime, ...] = ()
+    joint: tuple[JointTime, ...] = ()
+    corrections: tuple[JointTime, ...] = ()
+    model: LayerModel | None = None
+    scatter: Interval | None = None
+    conditions: Conditions | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Widths that were solved for on a latency table, measured whole before any training. Factors are over the reference.
+
+    form: the recipe's end that serves, as in LatencyTable. measured: of untrained weights of these shapes, as fast as trained ones.
+    """
+
+    asked: float
+    form: str
+    execution: Execution
+    predicted: float
+    measured: Interval
+    widths: Mapping[str, int]  # only what became narrower

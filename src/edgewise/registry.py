@@ -16,6 +16,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "openvino": "edgewise.backends.openvino:OpenVino",
     },
     "pass": {
+        "prune": "edgewise.compress.prune.pruning:prune",
+        "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
         "lower": "edgewise.compress.lower:lower",
     },

@@ -7,38 +7,36 @@ stopped, with the same batches, learning rates and weights as if it had never be
 from __future__ import annotations
 
 import copy
-import json
+import itertools
 import math
+import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
+from edgewise.checkpoint import History, resume, save
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.types import Inputs, Split
+from edgewise.steps import CHOICES, Batch, Descent, Objective, Trainable, draws_apart, make_optimizer, place, supervised
 
-Batch = tuple[Inputs, np.ndarray]
-CHECKPOINT = "training.safetensors"
+__all__ = ["Batch", "Objective", "Progress", "Stopper", "Trainable", "Trained", "schedule", "train"]
 
+# The validation metrics of the epochs so far (their losses where nothing validates) -> why it is hopeless to go on, or None.
+Stopper = Callable[[Sequence[float]], str | None]
+Validate = Callable[[torch.nn.Module], float]
+Clock = Callable[[], float]
 
-class Trainable(Protocol):
-    """What training needs of a task."""
-
-    def split(self, name: str) -> Split: ...
-
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
-        """One epoch: (inputs, targets), each array with a leading batch axis; the same for the same epoch and seed."""
-        ...
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """A scalar to minimise."""
-        ...
+# What has to be the same for a training to go on where it stopped.
+SETTINGS = (
+    "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "clip", "average", "precision", "keep_best",
+    "max_seconds", "seed",
+)  # fmt: skip
+TIMED_STEPS = 5
+# Of max_seconds, what is planned for: checkpoints take a little, and a machine isn't equally fast all the time.
+PLANNED_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` returns: the trained copy and the mean training loss of each epoch."""
+    """What `train` returns: the trained copy, on the CPU, and for each epoch the mean training loss and the validation metric."""
 
     model: torch.nn.Module
     losses: tuple[float, ...]
-    seconds: float
+    seconds: float  # of this call
+    steps: int  # that the schedule spans
+    steps_asked: int  # that the epochs asked for have: more than `steps` where max_seconds allowed no more
+    metrics: tuple[float, ...] = ()
+    best: int | None = None  # epoch, from 0, whose weights these are; None: the last one's
+    stopped: str | None = None  # what the stopper said
 
 
 def schedule(step: int, steps: int, *, peak: float, warmup: float = 0.1) -> float:
@@ -75,75 +78,153 @@ def train(
     *,
     epochs: int,
     batch_size: int = 128,
+    objective: Objective | None = None,
+    optimizer: Literal["sgd", "adamw"] = "sgd",
     learning_rate: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     clip: float = 5.0,
     average: float = 0.0,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: str = "auto",
+    validate: Validate | None = None,
+    keep_best: bool = False,
+    stopper: Stopper | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    clock: Clock = time.perf_counter,
 ) -> Trained:
-    """Train a copy of `model` by SGD with Nesterov momentum and a cosine schedule; `model` itself is left as it was.
+    """Train a copy of `model` with a cosine schedule; `model` itself is left as it was.
 
-    Decay is applied to weights of rank 2 and more only. average: decay per step of an exponential moving average of the weights, which is
-    then what is returned (0 switches it off). checkpoint: a folder written after every epoch and resumed from, with the same settings.
+    objective: what is minimised; `task.loss` of the first output unless given. One that needs no targets trains on unlabelled data.
+    optimizer: SGD with Nesterov momentum, or AdamW (`momentum` is its first beta). Decay is applied to weights of rank 2 and more only.
+    average: decay per step of an exponential moving average of the weights, which is then what is returned (0 switches it off).
+    precision: "bf16" computes under autocast; weights stay fp32. device: of torch; "auto" is the GPU when there is one.
+    validate: called after every epoch with the network in eval mode; higher is better. keep_best: return the weights of its best epoch.
+    stopper: called between epochs; a reason that it gives ends the training.
+    max_seconds: a few steps are timed first; the schedule then spans as many as fit. That number is kept: a machine that slows down
+    afterwards takes longer. checkpoint: a folder written after every epoch and resumed from, with the same settings; identity: settings of
+    the objective, compared then too.
     Raises InvalidData for an epoch without batches, InvalidModel when the loss stops being a number.
     """
-    if epochs < 1:
-        raise InvalidInput(f"epochs={epochs}: training needs at least 1")
-    settings = {
-        name: value
-        for name, value in locals().items()
-        if name in ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "clip", "average", "seed")
-    }
+    settings = {name: value for name, value in locals().items() if name in SETTINGS}
+    _check(settings, validate)
+    target = place(device)
+    settings |= {"device": target.type, **(identity or {})}
     torch.manual_seed(seed)
-    started = time.perf_counter()
-    net = copy.deepcopy(model).train()
+    started = clock()
+    net = copy.deepcopy(model).train().to(target)
     mean = copy.deepcopy(net) if average else None
-    matrices = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
-    losses: list[float] = _resume(checkpoint, net, mean, optimizer, settings) if checkpoint else []
-    resumed = len(losses)
+    best = copy.deepcopy(net) if keep_best else None
+    updates = make_optimizer(net, optimizer, learning_rate, momentum, weight_decay)
+    descent = Descent(net, updates, objective or supervised(task), clip, precision, target)
     count = math.ceil(len(task.split("train")) / batch_size)
     if not count:
         raise InvalidData("the train split is empty: give data to train on")
-    for epoch in range(resumed, epochs):
+    parts = {name: module for name, module in (("net", net), ("mean", mean), ("best", best)) if module is not None}
+    history = resume(checkpoint, parts, updates, settings) if checkpoint else None
+    if history is None:
+        history = History(epochs * count)
+        if max_seconds is not None:
+            batches = itertools.islice(task.training_batches(batch_size=batch_size, epoch=0, seed=seed), TIMED_STEPS)
+            affordable = _affordable(descent, batches, count, max_seconds - (clock() - started), validate, clock)
+            history = replace(history, steps=min(history.steps, affordable))
+            if checkpoint:  # the decision is part of what is gone on with
+                save(checkpoint, parts, updates, settings, history)
+    steps, resumed = history.steps, len(history.losses)
+    last = math.ceil(steps / count)
+    for epoch in range(resumed, last):
+        if history.stopped:
+            break
         total, samples = 0.0, 0
         for index, (inputs, targets) in enumerate(task.training_batches(batch_size=batch_size, epoch=epoch, seed=seed)):
             step = epoch * count + index
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(step, epochs * count, peak=learning_rate)
-            loss = _step(net, task, optimizer, inputs, targets, clip)
+            if step >= steps:
+                break
+            for group in updates.param_groups:
+                group["lr"] = schedule(step, steps, peak=learning_rate)
+            loss = descent.step(inputs, targets)
             if mean is not None:
                 _blend(mean, net, average, step)
-            total, samples = total + loss * len(targets), samples + len(targets)
+            size = len(next(iter(inputs.values())))
+            total, samples = total + loss * size, samples + size
             if progress:
-                done = (step + 1) / (epochs * count)
-                here = (step + 1 - resumed * count) / (epochs * count)
-                left = (time.perf_counter() - started) / here * (1 - done)
-                progress(Progress(epoch, epochs, done, total / samples, left))
-        losses.append(total / samples)
+                done, here = (step + 1) / steps, (step + 1 - resumed * count) / steps
+                progress(Progress(epoch, last, done, total / samples, (clock() - started) / here * (1 - done)))
+        if not samples:
+            raise InvalidData(f"training_batches gave nothing for epoch {epoch}: every epoch needs a batch")
+        history = replace(history, losses=(*history.losses, total / samples))
+        if validate:
+            current = net if mean is None else mean
+            history = replace(history, metrics=(*history.metrics, _validated(current, validate, target)))
+            if best is not None and history.metrics[-1] > max(history.metrics[:-1], default=-math.inf):
+                best.load_state_dict(current.state_dict())
+        if stopper and epoch + 1 < last:
+            history = replace(history, stopped=stopper(history.metrics if validate else history.losses))
         if checkpoint:
-            _save(checkpoint, net, mean, optimizer, settings, losses)
-    return Trained((net if mean is None else mean).eval(), tuple(losses), time.perf_counter() - started)
+            save(checkpoint, parts, updates, settings, history)
+    final = next(parts[name] for name in ("best", "mean", "net") if name in parts)
+    first_best = history.metrics.index(max(history.metrics)) if keep_best else None
+    return Trained(
+        final.eval().to("cpu"), history.losses, clock() - started, steps, epochs * count, history.metrics, first_best, history.stopped
+    )
 
 
-def _step(
-    net: torch.nn.Module, task: Trainable, optimizer: torch.optim.Optimizer, inputs: Inputs, targets: np.ndarray, clip: float
-) -> float:
-    tensors = [torch.from_numpy(array) for array in inputs.values()]
-    optimizer.zero_grad(set_to_none=True)
-    loss = task.loss(net(*tensors), torch.from_numpy(targets))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise InvalidModel(f"the training loss became {value}: lower learning_rate, or check the inputs for NaN")
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-    optimizer.step()
+def _check(settings: Mapping[str, Any], validate: Validate | None) -> None:
+    if settings["epochs"] < 1:
+        raise InvalidInput(f"epochs={settings['epochs']}: training needs at least 1")
+    if settings["batch_size"] < 1:
+        raise InvalidInput(f"batch_size={settings['batch_size']}: give 1 or more")
+    for name, allowed in CHOICES.items():
+        if settings[name] not in allowed:
+            raise InvalidInput(f"{name}={settings[name]!r} is unknown; use one of {', '.join(allowed)}")
+    if settings["keep_best"] and validate is None:
+        raise InvalidInput("keep_best=True needs validate=, a function of the network whose result is better when higher")
+    if settings["max_seconds"] is not None and not settings["max_seconds"] > 0:
+        raise InvalidInput(f"max_seconds={settings['max_seconds']}: give a positive number, or leave it out")
+
+
+def _validated(net: torch.nn.Module, validate: Validate, device: torch.device) -> float:
+    net.eval()
+    with torch.no_grad(), draws_apart(device):
+        value = float(validate(net))
+    net.train()
+    if math.isnan(value):
+        raise InvalidModel("validate gave NaN; it has to give a number that is better when higher")
     return value
+
+
+def _affordable(descent: Descent, batches: Iterable[Batch], count: int, seconds: float, validate: Validate | None, clock: Clock) -> int:
+    """How many steps fit into `seconds`: some are timed at a learning rate of 0, and what they changed all the same is put back.
+
+    The first one isn't counted where there are others: in it memory is laid out and kernels are chosen. count: steps of an epoch, after
+    which comes a validation.
+    """
+    before = {name: value.clone() for name, value in descent.net.state_dict().items()}
+    for group in descent.optimizer.param_groups:
+        group["lr"] = 0.0
+    times: list[float] = []
+    looking = 0.0
+    with draws_apart(descent.device):
+        at = clock()
+        for inputs, targets in batches:
+            descent.step(inputs, targets)
+            times.append(clock() - at)
+            at += times[-1]
+            if len(times) > 1 and sum(times) > seconds / 10:
+                break
+        if validate:
+            _validated(descent.net, validate, descent.device)
+            looking = clock() - at
+    descent.net.load_state_dict(before)
+    descent.optimizer.state.clear()
+    if not times:
+        raise InvalidData("training_batches gave nothing for epoch 0: every epoch needs a batch")
+    each = statistics.median(times[1:] or times) + looking / count
+    return max(1, int(PLANNED_SHARE * (seconds - sum(times) - looking) / max(each, 1e-9)))
 
 
 @torch.no_grad()
@@ -155,60 +236,3 @@ def _blend(mean: torch.nn.Module, net: torch.nn.Module, decay: float, step: int)
             kept.lerp_(new, 1 - keep)
         else:
             kept.copy_(new)
-
-
-def _save(
-    folder: Path,
-    net: torch.nn.Module,
-    mean: torch.nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    settings: dict[str, float],
-    losses: list[float],
-) -> None:
-    """Weights, average and momentum as safetensors, the rest as that file's metadata: one file, replaced whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
-    if mean is not None:
-        tensors |= {f"mean.{name}": value for name, value in mean.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors[f"momentum.{index}"] = state["momentum_buffer"]
-    temporary = folder / "checkpoint.tmp"
-    metadata = {"settings": json.dumps(settings), "losses": json.dumps(losses)}
-    generator = {"generator": torch.get_rng_state()}
-    save_file({name: value.contiguous() for name, value in (tensors | generator).items()}, temporary, metadata=metadata)
-    temporary.replace(folder / CHECKPOINT)
-
-
-def _resume(
-    folder: Path, net: torch.nn.Module, mean: torch.nn.Module | None, optimizer: torch.optim.Optimizer, settings: dict[str, float]
-) -> list[float]:
-    """Load what `_save` wrote into net, mean and optimizer; returns the losses so far ([] when there is no checkpoint)."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return []
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    before = json.loads(metadata["settings"])
-    if before != settings:
-        changed = ", ".join(f"{name}={before.get(name)} then, {value} now" for name, value in settings.items() if before.get(name) != value)
-        raise InvalidInput(f"{path} is of another training ({changed}): use the same settings, or another checkpoint folder")
-    _restore(net, tensors, "net.")
-    if mean is not None:
-        _restore(mean, tensors, "mean.")
-    state = optimizer.state_dict()
-    state["state"] = {
-        int(name.split(".")[1]): {"momentum_buffer": value} for name, value in tensors.items() if name.startswith("momentum.")
-    }
-    optimizer.load_state_dict(state)
-    torch.set_rng_state(tensors["generator"])
-    return list(json.loads(metadata["losses"]))
-
-
-def _restore(module: torch.nn.Module, tensors: dict[str, torch.Tensor], prefix: str) -> None:
-    try:
-        module.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)})
-    except RuntimeError as error:
-        raise InvalidInput(
-            f"the checkpoint is of another model: {str(error).splitlines()[-1].strip()}; use another checkpoint folder"
-        ) from error

@@ -79,19 +79,3 @@ class TestOpenVino:
         with pytest.raises(InvalidInput, match="dynamic_quantization"):
             backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "on"}))
         assert backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "32"})).run(INPUTS)["y"].shape == (5, 4)
-
-
-def test_bf16_only_where_the_cpu_multiplies_it(monkeypatch):
-    from edgewise.backends import onnxruntime, openvino
-
-    for flags, ort, ov in [
-        (("avx2",), ("fp32",), ("fp32",)),
-        (("avx512f",), ("fp32",), ("fp32",)),
-        (("avx512_bf16",), ("fp32",), ("fp32", "bf16")),
-        (("asimd", "bf16"), ("fp32", "bf16"), ("fp32",)),
-    ]:
-        monkeypatch.setattr(onnxruntime, "isa", lambda flags=flags: flags)
-        monkeypatch.setattr(openvino, "isa", lambda flags=flags: flags)
-        monkeypatch.setattr("sys.platform", "linux")
-        assert onnxruntime.OnnxRuntime().precisions() == ort
-        assert openvino.OpenVino().precisions() == ov

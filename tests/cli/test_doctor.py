@@ -60,3 +60,15 @@ def test_an_engine_that_is_missing_comes_with_the_line_that_brings_it(monkeypatc
 
     monkeypatch.setattr(backends, "installed", dict)
     assert ("✗ openvino", "not installed: pip install 'edgewise[openvino]'") in doctor.engines(DEVICE)
+
+
+def test_what_the_workshop_brings_is_said_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgewise import cli
+
+    monkeypatch.setattr(cli, "_here", lambda module: False)
+    assert doctor.installed()[2:] == [
+        ("not here", "demo: pip install 'edgewise[workshop,demo]'"),
+        ("not here", "compress; fit and reproduce of anything but an .onnx: pip install 'edgewise[workshop]'"),
+    ]
+    monkeypatch.setattr(cli, "_here", lambda module: True)
+    assert len(doctor.installed()) == 2

@@ -18,7 +18,7 @@ from edgewise import measure, package
 from edgewise.cli import derive
 from edgewise.cli.fit import budget_options, drop, writable
 from edgewise.errors import InvalidInput
-from edgewise.records import Peaks, Study
+from edgewise.records import Peaks, Study, Trial
 from edgewise.types import Budget, from_json
 
 Edgewise = Callable[..., tuple[int, str, str]]
@@ -194,7 +194,7 @@ def test_an_interruption_keeps_what_was_measured(model: Path, data: Path, tmp_pa
         files = {path: path.stat().st_mtime_ns for path in out.glob("study/trials/*.json")}
         return {path: written for path, written in files.items() if json.loads(path.read_bytes())["measurement"]}
 
-    def interrupted(enough: Callable[[], bool]) -> str:
+    def interrupted(enough: Callable[[], bool], by: signal.Signals = signal.SIGINT) -> str:
         # A process that was started in the background has SIGINT ignored, and its children too.
         running = subprocess.Popen(
             line,
@@ -206,9 +206,9 @@ def test_an_interruption_keeps_what_was_measured(model: Path, data: Path, tmp_pa
         until = time.monotonic() + 60
         while time.monotonic() < until and running.poll() is None and not enough():
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(by)
         said = running.communicate(timeout=30)[1]
-        assert running.returncode == 130, said
+        assert running.returncode == (130 if by == signal.SIGINT else -by), said
         assert "Traceback" not in said
         return said
 
@@ -216,5 +216,6 @@ def test_an_interruption_keeps_what_was_measured(model: Path, data: Path, tmp_pa
     kept = measured()
     count = len(list(out.glob("study/trials/*.json")))
     assert not list(out.glob("*.edgew"))
-    interrupted(lambda: len(list(out.glob("study/trials/*.json"))) > count)
+    interrupted(lambda: len(list(out.glob("study/trials/*.json"))) > count, by=signal.SIGKILL)  # a crash, or the power
+    assert all(isinstance(from_json(path.read_bytes(), Trial), Trial) for path in out.glob("study/trials/*.json"))
     assert kept.items() <= measured().items()

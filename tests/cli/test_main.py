@@ -59,13 +59,13 @@ def test_every_command_has_help_with_an_example_and_is_documented(edgewise: Edge
 
 def test_a_workshop_command_without_the_workshop_says_what_brings_it(edgewise: Edgewise, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_here", lambda module: False)
-    code, _, err = edgewise("fit", "model.onnx", "-o", "out")
+    code, _, err = edgewise("demo")
     assert code == 2
-    assert "pip install 'edgewise[workshop]'" in err
-    assert "pip install 'edgewise[workshop,demo]'" in edgewise("demo")[2]
+    assert "pip install 'edgewise[workshop,demo]'" in err
     listed = edgewise("--help")[1]
-    assert "fit " in listed
-    assert "pip install 'edgewise[workshop]'" in listed
+    assert "(pip install 'edgewise[workshop,demo]')" in listed
+    assert "(an .onnx as it is; other models: pip install 'edgewise[workshop]')" in listed
+    assert max(map(len, listed.splitlines())) <= 81
     assert edgewise("fit", "--help")[0] == 0
 
 

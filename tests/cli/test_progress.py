@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import signal
 import time
 
 import pytest
 from rich.console import Console
 
-from edgewise.cli.progress import interruptible, remaining, telling
+from edgewise.cli.progress import remaining, telling
 
 
 def test_lines_in_a_log_are_few_and_the_last_one_is_shown_in_time() -> None:
@@ -55,23 +53,3 @@ def test_an_estimate_stays_on_the_terminal() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(None, ""), (0.4, "a moment left"), (12.2, "about 12 s left"), (240.0, "about 4 min left")])
 def test_time_left(seconds: float | None, words: str) -> None:
     assert remaining(seconds) == words
-
-
-def test_an_interruption_that_is_swallowed_is_heard_all_the_same() -> None:
-    out = io.StringIO()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), telling(Console(file=out)) as tell:
-            with contextlib.suppress(KeyboardInterrupt):  # as an engine's bindings do
-                signal.raise_signal(signal.SIGINT)
-            tell("next", 0.5, None)
-        with pytest.raises(KeyboardInterrupt), interruptible():
-            try:
-                signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt as error:
-                raise ImportError("initialization failed") from error
-        with pytest.raises(ValueError, match="ours"), interruptible():
-            raise ValueError("ours")
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)

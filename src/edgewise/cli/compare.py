@@ -62,15 +62,15 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
 
 def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int | None, tolerance: float) -> Comparison:
     """Both under the executions that they have here, on one split, paired sample by sample."""
-    from edgewise import measure
+    from edgewise import measure, tasks
     from edgewise.data import metrics
     from edgewise.records import Comparison
 
-    tasks = given.bound(task, a.graph.signature), given.bound(task, b.graph.signature)
-    splits: list[Split] = [each.split(split) for each in tasks]
+    bound = tasks.bound(task, a.graph.signature), tasks.bound(task, b.graph.signature)
+    splits: list[Split] = [each.split(split) for each in bound]
     if samples is not None:
         splits = [given.First(each, samples) for each in splits]
-    first, second = (_outputs(model, each) for model, each in zip((a, b), splits, strict=True))
+    first, second = (measure.answers(model.graph, model.execution, each) for model, each in zip((a, b), splits, strict=True))
     layers, parting = _layers(a, b, splits, tolerance)
     same = metrics.top1(first) == metrics.top1(second)
     qualities: list[Any] = [None, None]
@@ -89,18 +89,6 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
         quality_b=qualities[1],
         drop=metrics.paired(qualities[0], qualities[1]) if qualities[0] and qualities[1] else None,
     )
-
-
-def _outputs(model: given.Model, split: Split) -> np.ndarray:
-    """Rows one by one where they can influence each other: a dynamic model takes its scales per call."""
-    from edgewise import backends, measure
-
-    alone = any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.proto.graph.node)
-    runner = backends.load(model.graph.to_bytes(), model.execution)
-    try:
-        return measure.collect(runner, split, 1 if alone else 64)
-    finally:
-        runner.close()
 
 
 def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: float) -> tuple[tuple[tuple[str, float], ...], str | None]:

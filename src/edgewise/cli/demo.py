@@ -63,7 +63,8 @@ def command(
     shown.print(clean("   the same as this line, which you may run, and change:"), style="dim")
     for line in equivalent(data, out, seed).splitlines():
         shown.print(clean(line), style="cyan", soft_wrap=True)
-    result = fitting.search(fit, model, task, BUDGET, out, {"seed": seed, "threads": THREADS, "timing_seconds": TIMING_SECONDS})
+    options = {"budget": BUDGET, "seed": seed, "threads": THREADS, "timing_seconds": TIMING_SECONDS}
+    result = fitting.search(fit, model, task, out, options)
 
     heading(4, "Run: a picture that it has not been trained on")
     picture, label = a_digit(task, out / "digit.png")

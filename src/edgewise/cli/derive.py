@@ -231,6 +231,7 @@ def with_options(function: Callable[..., Any], derived: Sequence[Option]) -> Cal
 
     command.__doc__, command.__name__, command.__module__ = function.__doc__, function.__name__, function.__module__
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in fixed]
+    # What inspect.signature reads first; mypy doesn't know that a function may have it.
     command.__signature__ = own.replace(parameters=[*keyword_only, *extra])  # type: ignore[attr-defined]
     command.__annotations__ = {}
     return command

@@ -79,20 +79,13 @@ def version(name: str) -> str | None:
 
 
 def installed() -> list[tuple[str, str]]:
-    from edgewise.cli import WORKSHOP, pip_line, require
-    from edgewise.errors import MissingExtra
+    from edgewise.cli import WORKSHOP, lacking, pip_line
 
     found = [f"{name} {version(name)}" for name in LIBRARIES if version(name)]
     rows = [("Python", platform.python_version()), ("libraries", ", ".join(found))]
-    missing = []
-    for name in WORKSHOP:
-        try:
-            require(name)
-        except MissingExtra:
-            missing.append(name)
-    if missing:
-        extras = WORKSHOP["demo" if missing == ["demo"] else missing[-1]].extras
-        rows.append(("not here", f"{', '.join(missing)}: {pip_line(extras)}"))
+    for name, what in (("demo", "demo"), ("compress", "compress; fit and reproduce of anything but an .onnx")):
+        if lacking(name):
+            rows.append(("not here", f"{what}: {pip_line(WORKSHOP[name].extras)}"))
     return rows
 
 

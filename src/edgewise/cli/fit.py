@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,7 +56,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         writable(out)
         made = given.make_task(task, data, options)
         given.import_from_here()
-        finish(search(fit, model, made, asked, out, {"weights": weights, **derive.collect(searching, options)}), out)
+        arguments = {"budget": asked, "weights": weights, **derive.collect(searching, options)}
+        finish(search(fit, model, made, out, arguments), out)
 
     return derive.with_options(command, [*budget, *searching, *pictures])
 
@@ -96,9 +96,8 @@ def writable(out: Path) -> None:
         raise InvalidInput(f"-o {out}: {place} may not be written to; give another folder")
 
 
-def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, out: Path, options: dict[str, Any]) -> Result:
-    """Run `fit` with its progress shown. An interruption says what is kept."""
-    from edgewise import backends
+def search(fit: Callable[..., Result], model: Any, task: Any, out: Path, options: dict[str, Any]) -> Result:
+    """Run `fit`, or what is called like it, with its progress shown. An interruption says what is kept."""
     from edgewise.cli.terminal import clean, console
 
     began = False
@@ -109,11 +108,7 @@ def search(fit: Callable[..., Result], model: Any, task: Any, budget: Budget, ou
             began = True
             tell(what, share, left)
 
-        # Imports the engines. Interrupted in the middle of that later, one would look like an engine that can't run the model.
-        for backend in backends.installed().values():
-            with contextlib.suppress(Exception):  # the search says what is wrong with it
-                backend.version()
-        return fit(model, task, budget=budget, out=out, progress=progress, **options)
+        return fit(model, task, out=out, progress=progress, **options)
 
     notes = getattr(getattr(task, "summary", lambda: None)(), "cleaning", ())
     for note in notes:

@@ -117,11 +117,6 @@ def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
     return found
 
 
-def bound(task: Any, signature: Signature) -> Any:
-    """The task as a model takes it: its input's name and layout; a task without such a way only gets the name."""
-    return task.for_model(signature) if hasattr(task, "for_model") else task.with_input(signature.inputs[0].name)
-
-
 @dataclass(frozen=True)
 class First:
     """The first `n` samples of a split, in its order."""

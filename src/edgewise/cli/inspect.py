@@ -87,16 +87,12 @@ def _graph_record(graph: Graph) -> dict[str, Any]:
 
 
 def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
-    from rich.table import Table
-
-    from edgewise.cli.terminal import clean, console, facts, section
+    from edgewise.cli.terminal import clean, console, facts, listing, section
     from edgewise.report import numbers
 
     out, manifest = console(), found.manifest
     out.print(_headline(file, f"an edgewise package, {numbers.size(found.size_bytes)}; every byte verified, not signed"))
-    entries = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-    for name, justify in (("entry", "left"), ("kind", "left"), ("parameters", "right"), ("stored in", "right"), ("graph", "right")):
-        entries.add_column(name, justify=justify)  # type: ignore[arg-type]
+    entries = listing("entry", "kind", "parameters", "stored in", "graph", right=("parameters", "stored in", "graph"))
     for entry in manifest.entries:
         stored = sum(tensor.length for tensor in entry.tensors)
         kind = f"{entry.kind} for {entry.engine}" if entry.engine else entry.kind

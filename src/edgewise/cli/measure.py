@@ -196,19 +196,15 @@ def _show(
     failed: Sequence[tuple[Execution, str]],
     notes: Sequence[str],
 ) -> None:
-    from rich.table import Table
-
     from edgewise import report
     from edgewise.cli import given
-    from edgewise.cli.terminal import clean, console
+    from edgewise.cli.terminal import clean, console, listing
     from edgewise.report import numbers
 
     out = console()
     out.print(report.profile_table(measured, name=subject.name))
     ratios = {str(race.subject.execution): race for race in races}
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
-    for name, justify in (("in turns", "left"), ("ratio", "right"), ("95 %", "left"), ("first call", "right"), ("throughput", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = listing("in turns", "ratio", "95 %", "first call", "throughput", right=("ratio", "first call", "throughput"))
     for found in measured:
         race = ratios.get(str(found.execution))
         ratio, between = "", "alone with its threads"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from edgewise.interrupts import interruptible
 
 Tell = Callable[[str, float, float | None], None]
 
@@ -55,38 +56,6 @@ def _checked(check: Callable[[], None], tell: Tell) -> Tell:
         tell(what, share, left)
 
     return told
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """Ctrl-C ends what is inside, even where it is swallowed on the way; yields a function that raises it again if it was.
-
-    A KeyboardInterrupt inside an engine's C++ comes out as an ImportError or a RuntimeError, which looks like a model that can't be run.
-    """
-    seen = False
-
-    def heard(number: int, frame: object) -> None:
-        nonlocal seen
-        seen = True
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if seen:
-            raise KeyboardInterrupt
-
-    here = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if here:
-        signal.signal(signal.SIGINT, heard)
-    try:
-        yield check
-        check()
-    except Exception as error:
-        if seen:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        if here:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Line:

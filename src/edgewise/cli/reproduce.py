@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from edgewise.cli import derive, given
@@ -17,8 +16,8 @@ from edgewise.errors import EdgewiseError, InvalidData, InvalidModel, InvalidPac
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph
+    from edgewise.models import Intake
     from edgewise.package import Package
-    from edgewise.types import Execution
 
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
@@ -53,10 +52,10 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         made_task = given.make_task(task, data, options, defaults=given.packaged_options([found]))
         with telling() as tell:
             tell("reading the model", 0.1, None)
-            dense, bound = dense_graph(model, made_task, weights)
+            source, dense, bound = dense_graph(model, made_task, weights)
             same_origin(found, dense, bound, model)
             tell(found.manifest.provenance.recipe or "the dense model", 0.3, None)
-            graph = again(found.manifest.provenance.recipe, dense, bound)
+            graph = again(found, source, dense, bound)
             tell("comparing", 0.9, None)
             outcome = compared(found, graph, bound)
         if out is not None:
@@ -73,13 +72,14 @@ def refuse_without_origin(found: Package, file: Path) -> None:
         raise InvalidPackage(f"{file} doesn't say what it was made from, so it can't be made again; `edgewise fit` writes that down")
 
 
-def dense_graph(model: str, task: Any, weights: Path | None) -> tuple[Graph, Any]:
-    """The model as `fit` starts from it, and the task as that model takes it."""
-    from edgewise.fitting import bound_to, dense_of
+def dense_graph(model: str, task: Any, weights: Path | None) -> tuple[Intake, Graph, Any]:
+    """The model as it came and as `fit` starts from it, and the task as that model takes it."""
+    from edgewise import tasks
+    from edgewise.search.origin import dense_of
 
     given.import_from_here()
-    _, dense = dense_of(model, task, weights)
-    return dense, bound_to(task, dense)
+    source, dense = dense_of(model, task, weights)
+    return source, dense, tasks.bound(task, dense.signature)
 
 
 def same_origin(found: Package, dense: Graph, task: Any, model: str) -> None:
@@ -111,13 +111,12 @@ def _unlike(versions: Mapping[str, str]) -> str:
     return f", or the same versions ({', '.join(changed)})" if changed else ""
 
 
-def again(recipe: str, dense: Graph, task: Any) -> Graph:
-    """`recipe` applied to the dense model, as the search does it."""
-    from edgewise import devices
-    from edgewise import recipe as recipes
+def again(found: Package, source: Intake, dense: Graph, task: Any) -> Graph:
+    """The package's recipe applied to the dense model, as the search does it."""
+    from edgewise.search.origin import remade
 
-    made = recipes.apply(recipes.parse(recipe), dense, task=task, device=devices.local(), calibration=task.calibration)
-    return made.model
+    origin = found.manifest.provenance
+    return remade(origin.recipe, source, dense, task, origin.reference or found.execution)
 
 
 @dataclass(frozen=True)
@@ -140,19 +139,9 @@ def compared(found: Package, graph: Graph, task: Any) -> Outcome:
     if before.sha256 == graph.sha256:
         return Outcome(True, graph.sha256)
     execution = given.execution_of(found)
-    first, second = (_outputs(each, execution, task) for each in (before, graph))
+    first, second = (measure.answers(each, execution, task.split("validation")) for each in (before, graph))
     same = metrics.top1(first) == metrics.top1(second)
     return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), float(same.mean()), len(same))
-
-
-def _outputs(graph: Graph, execution: Execution, task: Any) -> np.ndarray:
-    from edgewise import backends, measure
-
-    runner = backends.load(graph.to_bytes(), execution)
-    try:
-        return measure.collect(runner, task.split("validation"))
-    finally:
-        runner.close()
 
 
 def _changed(before: Graph, after: Graph) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -35,4 +35,12 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     for name, value in rows:
         if value:
             table.add_row(clean(name), clean(value))
+    return table
+
+
+def listing(*columns: str, right: Collection[str] = ()) -> Table:
+    """A table without lines; columns named in `right` hold figures."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=name in right)
     return table

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from statistics import NormalDist
+from collections.abc import Callable, Sequence
+from statistics import NormalDist, fmean
 
 from edgewise.errors import InvalidInput
 from edgewise.records import Interval
@@ -39,6 +39,21 @@ def f1_interval(true_positive: int, false_positive: int, false_negative: int, co
     jaccard = wilson(true_positive, true_positive + false_positive + false_negative, confidence)
     value, low, high = (2 * j / (1 + j) for j in (jaccard.value, jaccard.low, jaccard.high))
     return Interval(value, low, high, jaccard.n, confidence)
+
+
+def mean_of(intervals: Sequence[Interval], n: int, *, together: float = 1.0) -> Interval:
+    """The mean of estimates that have intervals of their own, such as the classes' recalls; all of them stand on `n` samples.
+
+    half = sqrt(together · Σ ((value − low)² + (high − value)²) / 2) / k: variances recovered from the single intervals (MOVER; for
+    proportions Zou, Huang, Zhang 2009), here from both ends alike: each end from its own side is too short towards 1 (86 to 93 % coverage
+    where one in a hundred answers is wrong). A bootstrap is shorter still there, and 0 without errors. Where classes have one or two
+    samples each, the mean itself is off, and this doesn't say so.
+    together: the variance of the sum to that of estimates that are independent.
+    """
+    value = fmean(each.value for each in intervals)
+    spread = sum((each.value - each.low) ** 2 + (each.high - each.value) ** 2 for each in intervals) / 2
+    half = math.sqrt(together * spread) / len(intervals)
+    return Interval(value, max(0.0, value - half), min(1.0, value + half), n, intervals[0].confidence)
 
 
 def tango(gained: int, lost: int, n: int, confidence: float = 0.95) -> Interval:

@@ -7,11 +7,10 @@ reference model's own top-1, for data without labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 
 import numpy as np
 
-from edgewise.data.intervals import detectable, f1_interval, mcnemar, tango, wilson
+from edgewise.data.intervals import detectable, f1_interval, mcnemar, mean_of, tango, wilson
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.records import ClassQuality, Interval, PairedDifference, Quality
 
@@ -35,7 +34,7 @@ def top1(outputs: np.ndarray) -> np.ndarray:
 
 
 def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarray | None, labels: Sequence[str]) -> Quality:
-    """The metric with Wilson's interval; precision, recall and F1 of every class that occurs, and their macro means.
+    """The metric with Wilson's interval; precision, recall and F1 of every class that occurs, and their macro means (`intervals.mean_of`).
 
     outputs: (samples, classes); targets: (samples,) int64. A class that is neither a target nor predicted is left out of `per_class` and
     of the means (as scikit-learn does). Empty `labels` name classes by their number.
@@ -48,15 +47,22 @@ def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarr
     known = _checked_targets(targets, len(predicted), classes, labels, split_name)
     right = predicted == known
     per_class = _per_class(predicted, known, labels, classes)
+    # Given how often each class occurs (is predicted), the classes' recalls (precisions) are independent of each other; their F1 aren't.
+    precision = mean_of([c.precision for c in per_class], len(right))
+    recall = mean_of([c.recall for c in per_class], len(right))
+    f1 = mean_of([c.f1_interval for c in per_class if c.f1_interval], len(right), together=_f1_together(predicted, known, classes))
     return Quality(
         metric=metric,
         split=split_name,
         value=wilson(int(right.sum()), len(right)),
         scores=tuple(right.astype(float).tolist()),
         per_class=per_class,
-        macro_precision=fmean(c.precision.value for c in per_class),
-        macro_recall=fmean(c.recall.value for c in per_class),
-        macro_f1=fmean(c.f1 for c in per_class),
+        macro_precision=precision.value,
+        macro_recall=recall.value,
+        macro_f1=f1.value,
+        macro_precision_interval=precision,
+        macro_recall_interval=recall,
+        macro_f1_interval=f1,
     )
 
 
@@ -119,3 +125,20 @@ def _per_class(predicted: np.ndarray, known: np.ndarray, labels: Sequence[str], 
             )
         )
     return tuple(rows)
+
+
+def _f1_together(predicted: np.ndarray, known: np.ndarray, classes: int) -> float:
+    """The variance of the sum of the classes' F1 to that of independent ones, 1 to 2, by the delta method (as Takahashi et al. 2022 do).
+
+    An error is a miss of one class and a false alarm of another, and lowers both. F1 = 2TP/D with D = 2TP + FP + FN changes by 2(1 − F1)/D
+    with a hit, by −F1/D with a miss or a false alarm. Without any error nothing can be read off: 2 is what few of them give.
+    """
+    hits = np.bincount(known[predicted == known], minlength=classes)
+    whole = np.maximum(1, np.bincount(known, minlength=classes) + np.bincount(predicted, minlength=classes))
+    f1 = 2 * hits / whole
+    by_hit, by_error = 2 * (1 - f1) / whole, -f1 / whole
+    right = predicted == known
+    one = np.where(right, by_hit[known], by_error[known])
+    other = np.where(right, 0.0, by_error[predicted])
+    apart = float((one**2 + other**2).sum())
+    return float(((one + other) ** 2).sum()) / apart if apart else 2.0

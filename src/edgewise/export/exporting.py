@@ -18,7 +18,9 @@ from torch.export import Dim, ExportedProgram
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.export.modes import evaluating, quiet
 from edgewise.export.oracle import run_torch, takes, tensors
-from edgewise.graph import Graph, canonical, set_batch
+from edgewise.export.tidying import tidied
+from edgewise.graph import Graph, canonical, set_batch, trainable
+from edgewise.graph.trainable import mark_fixed
 from edgewise.models.program import load_program
 
 OPSET = 18
@@ -31,11 +33,14 @@ def export(
     batch_axis: str | None = "batch",
     output_names: Sequence[str] | None = None,
     opset: int = OPSET,
+    norms: bool = False,
 ) -> Graph:
     """Trace `module` in evaluation mode on `example` and give it as ONNX, folded, its leading axes named `batch_axis`.
 
     example: input name -> array (batch, ...). Names that are parameters of `forward` go there; otherwise the arrays are passed in
     order. Either way the graph's inputs carry these names. With `batch_axis=None` all axes are fixed as in the example.
+    norms: give the training form instead (`edgewise.graph.trainable`): batch norms are kept, and weights are called as the module's
+    parameters and buffers are, though a linear layer's may lie transposed. Dropout isn't part of it.
     The module comes back as it was: parameters, buffers and training modes.
 
     Raises InvalidModel with torch's reason when the module can't be traced or has no ONNX form, InvalidInput for an empty example.
@@ -55,8 +60,8 @@ def export(
             dict(given) if by_name else None,
             dynamic_shapes=dynamic if by_name else _positional(module, tuple(dynamic.values())),
         )
-        proto = _to_onnx(program, opset, [*given], output_names)
-    return _finished(proto, type(module).__name__, batch_axis)
+        proto = _to_onnx(program, opset, [*given], output_names, keep=module if norms else None)
+    return _finished(proto, type(module).__name__, batch_axis, norms=norms)
 
 
 def export_program(program: ExportedProgram | str | os.PathLike[str], *, batch_axis: str | None = "batch", opset: int = OPSET) -> Graph:
@@ -70,7 +75,15 @@ def export_program(program: ExportedProgram | str | os.PathLike[str], *, batch_a
     return _finished(proto, "the exported program", batch_axis)
 
 
-def _to_onnx(program: ExportedProgram, opset: int, input_names: list[str] | None, output_names: Sequence[str] | None) -> onnx.ModelProto:
+def _to_onnx(
+    program: ExportedProgram,
+    opset: int,
+    input_names: list[str] | None,
+    output_names: Sequence[str] | None,
+    *,
+    keep: nn.Module | None = None,
+) -> onnx.ModelProto:
+    """keep: a module whose parameters are to stay as they are, each on its own."""
     with quiet():
         result = torch.onnx.export(
             program,
@@ -80,14 +93,20 @@ def _to_onnx(program: ExportedProgram, opset: int, input_names: list[str] | None
             output_names=output_names,
             external_data=False,
             verbose=False,
+            optimize=keep is None,  # the optimizer folds batch norms, and stores once what has equal values
         )
         if result is None:
             raise InvalidModel("torch.onnx.export gave no model; update torch and onnxscript")
-        return result.model_proto
+        if keep is None:
+            return result.model_proto
+        result.model, fixed = tidied(result.model, keep)
+        proto = result.model_proto
+        mark_fixed(proto, fixed)
+        return proto
 
 
-def _finished(proto: onnx.ModelProto, what: str, batch_axis: str | None) -> Graph:
-    graph = canonical(proto, what)
+def _finished(proto: onnx.ModelProto, what: str, batch_axis: str | None, *, norms: bool = False) -> Graph:
+    graph = trainable(proto, what=what) if norms else canonical(proto, what)
     leading = graph.signature.inputs[0].shape[:1]
     if batch_axis and leading and isinstance(leading[0], str):
         graph = set_batch(graph, batch_axis)

@@ -8,25 +8,34 @@ from edgewise.graph.editing import rename_inputs, replace_nodes, taps
 from edgewise.graph.folding import fold
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index
+from edgewise.graph.parts import Coupling, Part, Slice, parts
 from edgewise.graph.reading import canonical, read
 from edgewise.graph.shapes import infer_shapes, set_axes, set_batch
+from edgewise.graph.shrink import shrink
+from edgewise.graph.trainable import trainable
 
 __all__ = [
+    "Coupling",
     "Graph",
     "Index",
     "NodeCost",
+    "Part",
+    "Slice",
     "canonical",
     "compulsory_bytes",
     "cost",
     "fold",
     "infer_shapes",
     "parameters",
+    "parts",
     "read",
     "rename_inputs",
     "replace_nodes",
     "set_axes",
     "set_batch",
+    "shrink",
     "summary",
     "taps",
     "total",
+    "trainable",
 ]

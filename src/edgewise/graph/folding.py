@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from edgewise.graph.shapes import inferred
 
 # A folded constant may be this much larger than what it is made from; an Expand of a scalar to a gigabyte stays a node.
 LARGEST_GROWTH_BYTES = 1 << 20
+FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16))
 # Quantized weights stay in the form integers + scale, which is what engines look for. The random ones aren't constants.
 _KEPT = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"))
 _RANDOM = frozenset(("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"))
@@ -49,8 +50,8 @@ def folded(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     return proto, (*notes, *unknown)
 
 
-def fold_constants(proto: onnx.ModelProto) -> int:
-    """Replace every node of which all inputs are constant by its value, in place. Returns how many."""
+def fold_constants(proto: onnx.ModelProto, *, leave: Callable[[onnx.NodeProto, Index], bool] | None = None) -> int:
+    """Replace every node of which all inputs are constant by its value, in place, but for those to `leave`. Returns how many."""
     index = Index(proto)
     known: dict[str, np.ndarray] = {}
     made: list[onnx.NodeProto] = []
@@ -58,8 +59,8 @@ def fold_constants(proto: onnx.ModelProto) -> int:
         values = _shape_value(node, index) if node.op_type in ("Shape", "Size") and not node.domain else None
         if node.op_type == "CastLike" and not node.domain:
             _cast_like_to_cast(node, index)
-        if values is None and _foldable(node, index, known):
-            values = _evaluate(node, {name: _value(name, index, known) for name in node.input if name}, proto)
+        if values is None and _foldable(node, index, known) and not (leave and leave(node, index)):
+            values = evaluate(node, {name: _value(name, index, known) for name in node.input if name}, proto)
         if values is not None:
             known.update(values)
             made.append(node)
@@ -94,7 +95,7 @@ def _value(name: str, index: Index, known: Mapping[str, np.ndarray]) -> np.ndarr
     return known[name] if name in known else numpy_helper.to_array(index.initializers[name])
 
 
-def _evaluate(node: onnx.NodeProto, inputs: Mapping[str, np.ndarray], proto: onnx.ModelProto) -> dict[str, np.ndarray] | None:
+def evaluate(node: onnx.NodeProto, inputs: Mapping[str, np.ndarray], proto: onnx.ModelProto) -> dict[str, np.ndarray] | None:
     """The outputs of one node; None where the reference evaluator can't (it lacks a few operators)."""
     from onnx.reference import ReferenceEvaluator  # a third of this room's import time, and many graphs fold nothing
 

@@ -1,10 +1,10 @@
 """Time, memory, energy and fidelity, by the laws of measurement in ARCHITECTURE.md.
 
-Time is taken in processes of their own (`profile`, `compare`, `race`); what a model answers is taken in this one (`collect`, `quality`,
+Time is taken in processes of their own (`profile`, `compare`, `race`); what a model answers is taken in this one (`answers`, `quality`,
 `divergence`, `layers`). A measuring process imports this package, so what is heavy and it doesn't need is imported where it is used.
 """
 
-from edgewise.measure.fidelity import Layer, Parting, collect, divergence, layers, quality
+from edgewise.measure.fidelity import Layer, Parting, answers, collect, divergence, layers, quality
 from edgewise.measure.interleave import Contender, compare, race
 from edgewise.measure.profiling import profile
 from edgewise.measure.roofline import Work, roofline_ms, work
@@ -18,6 +18,7 @@ __all__ = [
     "Parting",
     "Subject",
     "Work",
+    "answers",
     "collect",
     "compare",
     "divergence",

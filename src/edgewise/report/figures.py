@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgewise.records import Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
+from edgewise.records import ClassQuality, Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
 from edgewise.report import numbers
 from edgewise.report.numbers import NONE
 
@@ -70,6 +70,22 @@ def share(at: Interval, noun: str = "") -> Figure:
     """A share 0..1 with its interval."""
     value, interval = _percent(at)
     return Figure(value, interval, numbers.plural(at.n, noun) if noun else f"n = {numbers.count(at.n)}", at.value)
+
+
+def f1(found: ClassQuality) -> Figure:
+    """One class's; older records hold no interval of it."""
+    return share(found.f1_interval) if found.f1_interval else Figure(numbers.percent(found.f1))
+
+
+def macro(found: Quality) -> dict[str, Figure]:
+    """The means of precision, recall and F1 over all classes, as far as the record holds them; older ones hold no intervals."""
+    values = {"precision": found.macro_precision, "recall": found.macro_recall, "F1": found.macro_f1}
+    intervals = (found.macro_precision_interval, found.macro_recall_interval, found.macro_f1_interval)
+    return {
+        name: share(at) if at else Figure(numbers.percent(value))
+        for (name, value), at in zip(values.items(), intervals, strict=True)
+        if value is not None
+    }
 
 
 def drop(found: PairedDifference | None) -> Figure:

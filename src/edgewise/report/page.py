@@ -170,17 +170,13 @@ def _classes(verdict: Verdict | None, study: Study) -> Section | None:
     )
     if len(changes) >= 20:
         lead += " Among so many classes, some would look changed by chance alone."
-    macro = ""
-    if verdict.quality.macro_f1 is not None and verdict.reference_quality.macro_f1 is not None:
-        before, after = (numbers.percent(q.macro_f1) for q in (verdict.reference_quality, verdict.quality))
-        macro = f"Over all classes, macro F1 went from {before} to {after}."
     chart = charts.responsive(lambda width: spread.classes(verdict, width) or Markup(), wide=760)
     table = tables.classes(verdict)
     content = join(
         [
             tag("p", lead, class_="lead"),
             tag("figure", chart),
-            tag("p", macro, class_="note") if macro else None,
+            tables.macro(verdict),
             tag("details", tag("summary", f"Table of all {numbers.plural(len(changes), 'class', 'classes')}"), table),
         ]
     )

@@ -36,9 +36,9 @@ def class_changes(before: Quality, after: Quality) -> tuple[ClassChange, ...]:
     return tuple(sorted(both, key=lambda c: c.change))
 
 
-def most_changed(changes: Sequence[ClassChange]) -> tuple[ClassChange, ...]:
-    """Those for the chart: all, or the ones that changed the most, still the largest loss first."""
-    kept = sorted(changes, key=lambda c: -abs(c.change))[:MOST_ROWS]
+def most_changed(changes: Sequence[ClassChange], most: int = MOST_ROWS) -> tuple[ClassChange, ...]:
+    """All, or the `most` that changed the most, still the largest loss first."""
+    kept = sorted(changes, key=lambda c: -abs(c.change))[:most]
     return tuple(sorted(kept, key=lambda c: c.change))
 
 

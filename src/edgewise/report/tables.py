@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgewise.records import Measurement, Study, Trial, Verdict
 from edgewise.report import figures, numbers, roofline, spread, words
@@ -113,9 +114,10 @@ def classes(verdict: Verdict) -> Markup:
     for change in spread.class_changes(verdict.reference_quality, verdict.quality):
         before, after = change.before, change.after
         shown = Figure(numbers.points(change.change, 0.01), "intervals apart" if change.apart else "")
-        f1 = Figure(numbers.percent(after.f1), f"was {numbers.percent(before.f1)}")
         recalls = [Figure(figure.value, figure.interval) for figure in (figures.share(before.recall), figures.share(after.recall))]
-        precision = Figure(figures.share(after.precision).value, f"was {numbers.percent(before.precision.value)}")
+        precision, f1 = figures.share(after.precision), figures.f1(after)
+        precision = replace(precision, n=f"was {numbers.percent(before.precision.value)}")
+        f1 = replace(f1, n=f"was {numbers.percent(before.f1)}")
         counted = tag("td", numbers.count(after.n), class_="figure")
         cells = [cell(figure) for figure in (*recalls, shown, precision, f1)]
         rows.append((tag("th", after.label, scope="row"), counted, *cells))
@@ -124,6 +126,13 @@ def classes(verdict: Verdict) -> Markup:
         ("Class", "Samples", "Recall before", "after", "Change, points", "Precision after", "F1 after"),
         rows,
     )
+
+
+def macro(verdict: Verdict) -> Markup | None:
+    """Precision, recall and F1, each as the mean over all classes; None where the records hold none."""
+    before, after = figures.macro(verdict.reference_quality), figures.macro(verdict.quality)
+    rows = [(tag("th", numbers.capital(name), scope="row"), cell(before[name]), cell(after[name])) for name in before if name in after]
+    return plain_table("Mean over all classes, on the test split", ("", "Reference", "Chosen"), rows) if rows else None
 
 
 def timings(study: Study) -> Markup:

@@ -13,12 +13,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.records import Comparison, Device, Measurement, Study, Trial
+from edgewise.records import Comparison, Device, Measurement, Quality, Study, Trial
 from edgewise.report import figures, numbers, words
 from edgewise.report.environment import STEAL_MATTERS, device_rows
 from edgewise.report.figures import Figure
 from edgewise.report.markup import clean
-from edgewise.report.spread import class_changes
+from edgewise.report.spread import class_changes, most_changed
+
+MOST_CLASSES = 5  # after a search; the page has them all
 
 STATES = {
     "met": ("✓", "green"),
@@ -62,6 +64,7 @@ def table(study: Study) -> RenderableType:
     parts: list[RenderableType] = [_verdict(study)]
     if study.verdict:
         parts += [_limits(study), _text(words.can_show(study), "dim"), Text()]
+        parts += _classes(study.verdict.reference_quality, study.verdict.quality, ("reference", "chosen"), MOST_CLASSES)
     parts += [_trials(study), _text(words.speed_means(study), "dim")]
     return Group(*parts)
 
@@ -196,7 +199,7 @@ def compare_table(comparison: Comparison, *, most_layers: int = 12) -> Renderabl
     if comparison.layers:
         parts.append(_layers(comparison, most_layers))
     if comparison.quality_a and comparison.quality_b:
-        parts += _class_table(comparison)
+        parts += _classes(comparison.quality_a, comparison.quality_b, ("a", "b"))
     return Group(*parts)
 
 
@@ -219,14 +222,32 @@ def _layers(comparison: Comparison, most: int) -> Table:
     return shown
 
 
-def _class_table(comparison: Comparison) -> list[RenderableType]:
-    changes = class_changes(comparison.quality_a, comparison.quality_b) if comparison.quality_a and comparison.quality_b else ()
+def _classes(before: Quality, after: Quality, names: tuple[str, str], most: int | None = None) -> list[RenderableType]:
+    """Means over the classes, and recall of the `most` classes that changed the most (of all unless given)."""
+    changes = class_changes(before, after)
     if not changes:
         return []
-    shown = _grid("Class", "Samples", "Recall of a", "Recall of b", "Change, points", title="Per class, the largest loss first")
-    for change in changes:
-        before, after = figures.share(change.before.recall), figures.share(change.after.recall)
+    shown = most_changed(changes, most or len(changes))
+    left = f" ({len(changes) - len(shown)} more changed less)" if len(shown) < len(changes) else ""
+    first, second = names
+    title = f"Per class, the largest loss first{left}"
+    table = _grid("Class", "Samples", f"Recall of {first}", f"Recall of {second}", "Change, points", title=title)
+    for change in shown:
         moved = _text(numbers.points(change.change, 0.01), "bold" if change.apart else "")
-        cells = [_figure(Figure(figure.value, figure.interval.replace(" to ", "…")), below=False) for figure in (before, after)]
-        shown.add_row(_text(change.after.label), _text(numbers.count(change.after.n)), *cells, moved)
-    return [shown, _text("Bold: the two intervals lie apart.", "dim")]
+        cells = [_beside(figures.share(recall)) for recall in (change.before.recall, change.after.recall)]
+        table.add_row(_text(change.after.label), _text(numbers.count(change.after.n)), *cells, moved)
+    return [*_means(before, after, names), table, _text("Bold: the two intervals lie apart.", "dim"), Text()]
+
+
+def _means(before: Quality, after: Quality, names: tuple[str, str]) -> list[RenderableType]:
+    """Precision, recall and F1, each as the mean over all classes."""
+    table = _grid("Mean over classes", *names)
+    left, right = figures.macro(before), figures.macro(after)
+    for name in (each for each in left if each in right):
+        table.add_row(_text(numbers.capital(name)), _beside(left[name]), _beside(right[name]))
+    return [table] if table.rows else []
+
+
+def _beside(figure: Figure) -> Text:
+    """The value with its interval on one line, without n."""
+    return _figure(Figure(figure.value, figure.interval.replace(" to ", "…")), below=False)

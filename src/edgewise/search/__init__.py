@@ -2,8 +2,8 @@
 
 from edgewise.search.bench import Bench, Candidate, Reference
 from edgewise.search.choose import best, outcomes, shortfall
-from edgewise.search.climb import Climb, run, start
+from edgewise.search.climb import Climb, follow, run, start
 from edgewise.search.pace import Pace
 from edgewise.search.store import Store
 
-__all__ = ["Bench", "Candidate", "Climb", "Pace", "Reference", "Store", "best", "outcomes", "run", "shortfall", "start"]
+__all__ = ["Bench", "Candidate", "Climb", "Pace", "Reference", "Store", "best", "follow", "outcomes", "run", "shortfall", "start"]

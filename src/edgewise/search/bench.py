@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgewise import backends, measure
+from edgewise import measure
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
 from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
 from edgewise.search.store import Store, key
-from edgewise.types import Execution, Inputs, Split, Task
+from edgewise.types import Execution, Inputs, Task
 
 # Engines held side by side in one race: each is a process with the model in it.
 MOST_IN_A_RACE = 6
@@ -59,15 +59,6 @@ class Bench:
     def key(self, recipe: str, execution: Execution) -> str:
         return key(*self.origin, recipe, str(execution))
 
-    def outputs(self, graph: Graph, execution: Execution, split: Split) -> np.ndarray:
-        """(samples, …) of the first output. Rows are fed one by one where they can influence each other (a scale taken per call)."""
-        alone = any(node.op_type == "DynamicQuantizeLinear" for node in graph.proto.graph.node)
-        runner = backends.load(graph.to_bytes(), execution)
-        try:
-            return measure.collect(runner, split, 1 if alone else 64)
-        finally:
-            runner.close()
-
     def judge(self, candidate: Candidate, reference: Reference) -> Trial:
         """The candidate's quality on the validation split, paired with the reference; kept. Not timed yet (state "screened")."""
         name = self.key(candidate.recipe, candidate.execution)
@@ -90,7 +81,7 @@ class Bench:
         )
         try:
             split = self.task.split("validation")
-            outputs = self.outputs(candidate.graph, candidate.execution, split)
+            outputs = measure.answers(candidate.graph, candidate.execution, split)
             quality = metrics.quality(self.task.metric, split.name, outputs, split.targets, self.task.labels)
             trial = replace(
                 trial,

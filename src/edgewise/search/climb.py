@@ -1,24 +1,26 @@
-"""The climb: engines, then precisions, then post-training int8, until the budget is met and no further step can gain more than noise.
+"""The climb: engines, precisions, int8, structured pruning, until the budget is met and no further step can gain more than noise.
 
-Every decision here reads the validation split. Rungs are functions of the bench; later ones (pruning, distillation) join `RUNGS`.
+Every decision here reads the validation split. Rungs are functions of the climb; later ones join `RUNGS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgewise import backends, measure
-from edgewise import recipe as recipes
 from edgewise.compress.quantize import quantize_within
 from edgewise.data import metrics
-from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
+from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
 from edgewise.measure import Subject
-from edgewise.records import Interval, Trial
+from edgewise.recipe import Later
+from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import Bench, Candidate, Reference, race_speedup
 from edgewise.search.choose import best, outcomes_of
+from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
+from edgewise.search.pruning import asked_speedup, pruned, table_for
 from edgewise.search.store import key
 from edgewise.types import Budget, Execution
 
@@ -30,28 +32,21 @@ INT8 = (
     "quantize()",
     "quantize() > lower(to='s8')",
     "quantize(residual='one')",
+    "quantize(symmetric=True, residual='one')",
     "quantize(residual='none')",
     "quantize(reduce_range=False)",
     "quantize(estimator='minmax')",
 )
 DYNAMIC = "quantize(mode='dynamic')"
 
+# Of the recipes these many are tried in any case; the others only where the best so far is within FAR of the speedup that is asked for.
+SURE, FAR = 4, 1.5
+
 # From this share of the multiply-accumulates in matrix products on, quantizing them alone (dynamic) can pay.
 MATMUL_SHARE = 0.2
 
 # A validation drop beyond the limit and this much more isn't worth timing: no rung recovers it.
 HOPELESS = 0.1
-
-
-@dataclass(frozen=True)
-class Made:
-    """A graph, where the study keeps it, and what the steps that made it touched and left alone."""
-
-    graph: Graph
-    path: str
-    touched: tuple[str, ...] = ()
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,7 +61,12 @@ class Climb:
     reference: Reference
     baseline: Trial
     trials: list[Trial]
+    maker: Maker
     graphs: dict[str, Graph] = field(default_factory=dict)
+    epochs: int = 0  # of training after pruning; 0: nothing is trained
+    notes: list[str] = field(default_factory=list)
+    plans: list[PruningPlan] = field(default_factory=list)
+    tables: dict[str, LatencyTable] = field(default_factory=dict)  # by the form's recipe
 
     @property
     def metric(self) -> float:
@@ -98,25 +98,7 @@ class Climb:
         self.trials += self.bench.time(judged, self.graphs, self.reference)
 
     def made(self, recipe: str) -> Made:
-        """What `recipe` makes of the dense graph. Made step by step, each kept, so that recipes with a common beginning share it."""
-        steps = recipes.parse(recipe).steps
-        name = key(*self.bench.origin, recipe)
-        if not steps:
-            return Made(*self.bench.store.graph(name, lambda: self.dense))
-
-        def make() -> Graph:
-            before = self.made(str(recipes.Recipe(steps[:-1])))
-            bench = self.bench
-            last = recipes.Recipe(steps[-1:])
-            applied = recipes.apply(last, before.graph, task=bench.task, device=bench.device, calibration=bench.calibration)
-            done = applied.results[-1]
-            told = ((*before.touched, *done.touched), {**before.skipped, **done.skipped}, (*before.notes, *done.notes))
-            bench.store.note(name, told)
-            return applied.model
-
-        graph, path = self.bench.store.graph(name, make)
-        touched, skipped, notes = self.bench.store.noted(name)
-        return Made(graph, path, tuple(touched), skipped, tuple(notes))
+        return self.maker.made(recipe)
 
     def candidates(self, rung: str, recipe: str, executions: Sequence[Execution]) -> list[Candidate]:
         """One graph under several executions; a recipe that can't be applied becomes a failed trial, with its reason."""
@@ -135,6 +117,17 @@ class Climb:
             Candidate(rung, recipe, made.graph, execution, made.path, made.touched, made.skipped, made.notes) for execution in executions
         ]
 
+    def fastest_of(self, recipe: str, max_seconds: float = 40) -> Trial:
+        """The fastest trial of `recipe`, proved. Raises InvalidModel with the reason where none of them could be made or run."""
+        own = [trial for trial in self.trials if trial.recipe == recipe]
+        timed = [trial for trial in own if trial.speedup is not None and trial.state != "failed"]
+        if not timed:
+            raise InvalidModel(f"{recipe}: {next((trial.reason for trial in own if trial.reason), 'no engine ran it')}")
+        fastest = max(timed, key=lambda trial: trial.speedup.ratio.value if trial.speedup else 0.0)
+        proved = self.bench.prove(fastest, self.graphs[fastest.key], self.reference, max_seconds=max_seconds)
+        self.trials[self.trials.index(fastest)] = proved
+        return proved
+
     def chosen(self, max_seconds: float = 40) -> Trial:
         """The best timed trial, proved: quick figures choose whom to measure well, and only a well measured one is taken."""
         for _ in range(len(self.trials)):
@@ -149,9 +142,20 @@ class Climb:
         raise MeasurementFailed("no trial could be measured; see the trials in the study's folder")
 
 
-def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], threads: Sequence[int], pace: Pace) -> Climb:
+def start(
+    bench: Bench,
+    dense: Graph,
+    budget: Budget,
+    engines: Sequence[str],
+    threads: Sequence[int],
+    pace: Pace,
+    *,
+    structure: Callable[[], Graph] | None = None,
+    epochs: int = 0,
+) -> Climb:
     """Race the dense model in true fp32 on every engine of the reference set; the fastest one is 1.0x, its thread count everybody's.
 
+    structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning.
     Raises InvalidInput when no engine of the set is installed or can run the model.
     """
     split = bench.task.split("validation")
@@ -165,7 +169,7 @@ def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], th
         trials = _engines(bench, model, executions, path)
     baseline = next(trial for trial in trials if trial.reason == REFERENCE)
     subject = Subject(model, baseline.execution)
-    outputs = bench.outputs(dense, baseline.execution, split)
+    outputs = measure.answers(dense, baseline.execution, split)
     quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
     reference = Reference(subject, outputs, quality)
     if baseline.measurement is None:
@@ -175,12 +179,13 @@ def start(bench: Bench, dense: Graph, budget: Budget, engines: Sequence[str], th
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
         )
         bench.store.keep(baseline)
-    climb = Climb(bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], {baseline.key: dense})
+    maker = Maker(bench, dense, structure)
+    climb = Climb(bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], maker, {baseline.key: dense}, epochs)
     for trial in trials:
         if trial.key == baseline.key:
             continue
         if trial.state != "failed" and trial.quality is None:
-            found = bench.outputs(dense, trial.execution, split)
+            found = measure.answers(dense, trial.execution, split)
             own = metrics.quality(bench.task.metric, split.name, found, split.targets, bench.task.labels)
             apart = measure.divergence(outputs, found)
             drop = metrics.paired(quality, own)
@@ -246,7 +251,9 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if _matmul_share(climb) >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
     seen: set[str] = set()
-    for recipe in INT8:
+    for number, recipe in enumerate(INT8):
+        if number >= SURE and far_from(climb, asked_speedup(climb)):
+            return  # recipes differ by percents; pruning has to bring what is missing, and needs one of them
         try:
             graph = climb.made(recipe).graph
         except EdgewiseError:
@@ -255,6 +262,12 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         if graph.sha256 not in seen:
             seen.add(graph.sha256)
             yield "int8", recipe, executions
+
+
+def far_from(climb: Climb, asked: float | None) -> bool:
+    """Whether pruning will be tried because nothing so far comes near the speedup."""
+    reached = max((trial.speedup.ratio.value for trial in climb.timed() if trial.speedup), default=1.0)
+    return asked is not None and bool(climb.epochs) and climb.maker.structure is not None and asked > FAR * reached
 
 
 def mixed(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
@@ -279,7 +292,7 @@ def _sensitive(climb: Climb, execution: Execution, allowed: float) -> list[str]:
     split = climb.bench.task.split("validation")
 
     def evaluate(graph: Graph) -> float:
-        outputs = climb.bench.outputs(graph, execution, split)
+        outputs = measure.answers(graph, execution, split)
         return metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels).value.value
 
     done = quantize_within(
@@ -304,8 +317,8 @@ def _matmul_share(climb: Climb) -> float:
     return sum(node.macs for node in costs if node.op in ("MatMul", "Gemm")) / whole if whole else 0.0
 
 
-# In order of what they change; a rung yields (rung, recipe, executions). Pruning, distillation and low rank will stand between and after.
-RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed)
+# In order of what they change; a rung yields (rung, recipe, executions).
+RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed, pruned)
 
 
 def run(climb: Climb, seconds: Callable[[str], float]) -> None:
@@ -317,3 +330,12 @@ def run(climb: Climb, seconds: Callable[[str], float]) -> None:
             climb.pace.begin(f"{name}: {recipe or 'as it is'} on {', '.join(str(execution) for execution in executions)}")
             climb.judge(climb.candidates(name, recipe, executions))
             climb.pace.finish(seconds(recipe))
+
+
+def follow(climb: Climb, recipe: str) -> None:
+    """Judge one recipe on every engine, whatever it loses. A speedup that its `prune` asks for is by a table of the rest of the recipe."""
+    threads = climb.baseline.execution.threads
+    executions = [Execution(name, "fp32", threads) for name in climb.engines]
+    climb.maker.supplies["table"] = Later(lambda: table_for(climb, recipe, executions))
+    climb.pace.begin(recipe)
+    climb.judge(climb.candidates("recipe", recipe, executions))

@@ -29,10 +29,14 @@ def key(*parts: object) -> str:
 
 
 class Store:
-    """Trials and graphs under `folder`, by key."""
+    """Trials and graphs under `folder`, by key.
 
-    def __init__(self, folder: Path) -> None:
+    check: called before anything is kept; raises where what was found can't be trusted, as after an interrupt that an engine swallowed.
+    """
+
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self._check = check
         try:
             for part in ("trials", "models"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,7 @@ class Store:
         return self._read(self.folder / "trials" / f"{name}.json", Trial)
 
     def keep(self, trial: Trial) -> Trial:
+        self._check()
         write(self.folder / "trials" / f"{trial.key}.json", to_json(trial))
         return trial
 
@@ -51,6 +56,7 @@ class Store:
         return self._read(self.folder / "study.json", Study)
 
     def close(self, study: Study) -> None:
+        self._check()
         write(self.folder / "study.json", to_json(study))
 
     def graph(self, name: str, make: Callable[[], Graph]) -> tuple[Graph, str]:
@@ -59,6 +65,7 @@ class Store:
         if path.exists():
             return Graph.load(path), f"models/{name}.onnx"
         graph = make()
+        self._check()
         graph.save(path)
         return graph, f"models/{name}.onnx"
 
@@ -69,6 +76,7 @@ class Store:
 
     def note(self, name: str, value: Any) -> None:
         """Keep a small JSON value: an intermediate result that took long to find."""
+        self._check()
         (self.folder / "notes").mkdir(exist_ok=True)
         write(self.folder / "notes" / f"{name}.json", to_json(value))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from edgewise.records import DataSummary
 from edgewise.tasks.image_classification import ImageClassification, image_classification
-from edgewise.types import Inputs, Task
+from edgewise.types import Inputs, Signature, Task
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageClassification", "TrainingTask", "image_classification"]
+__all__ = ["ImageClassification", "TrainingTask", "bound", "image_classification"]
 
 
 class TrainingTask(Task, Protocol):
@@ -39,3 +39,8 @@ class TrainingTask(Task, Protocol):
         ...
 
     def summary(self) -> DataSummary: ...
+
+
+def bound(task: Any, signature: Signature) -> Any:
+    """The task as a model of this signature takes it: its input's name and layout; a task without `for_model` only gets the name."""
+    return task.for_model(signature) if hasattr(task, "for_model") else task.with_input(signature.inputs[0].name)

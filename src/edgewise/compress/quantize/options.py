@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from edgewise.compress.quantize.estimators import ESTIMATORS
 from edgewise.compress.quantize.place import RESIDUAL
@@ -38,7 +39,7 @@ class Options:
     skip: tuple[str, ...] = ()
 
 
-def checked(*, mode: str = "static", skip: Collection[str] = (), **options: object) -> Options:
+def checked(*, mode: str = "static", skip: Collection[str] = (), **options: Any) -> Options:
     """Options as given, or InvalidInput with the values allowed."""
     for name, value in (("mode", mode), *options.items()):
         if name in CHOICES and value not in CHOICES[name]:
@@ -47,7 +48,7 @@ def checked(*, mode: str = "static", skip: Collection[str] = (), **options: obje
         raise InvalidInput(f"skip={skip!r} is one string; give a tuple of node names: skip=({skip!r},)")
     if not options.get("weight_symmetric", True) and options.get("granularity") != "tensor":
         raise InvalidInput('weight_symmetric=False needs granularity="tensor": integer kernels take one zero point for a weight')
-    return Options(skip=tuple(skip), **options)  # type: ignore[arg-type]
+    return Options(skip=tuple(skip), **options)
 
 
 def saturates(device: Device | None) -> bool:

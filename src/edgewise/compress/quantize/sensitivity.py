@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def sensitivity(
     device: Device | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
-    **options: object,
+    **options: Any,
 ) -> tuple[Sensitivity, ...]:
     """Every node that `quantize` would turn to integers, the most sensitive first.
 
@@ -50,7 +51,7 @@ def sensitivity(
     report = progress or (lambda what, share: None)
     options.setdefault("reduce_range", saturates(device))
     equalize = bool(options.pop("equalize", True))
-    settings = checked(**options)  # type: ignore[arg-type]
+    settings = checked(**options)
     observed = observe(model, calibration, settings, equalize=equalize, execution=execution, progress=report)
     return ranked(settle(observed, settings, report), observed, samples=samples, alone=quantized == "alone", progress=report)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from edgewise.compress.quantize.options import checked, saturates
 from edgewise.compress.quantize.sensitivity import ranked
@@ -25,7 +26,7 @@ def quantize_within(
     device: Device | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
-    **options: object,
+    **options: Any,
 ) -> Compressed:
     """`quantize`, with the most sensitive nodes left in float until `reference - evaluate(model)` is at most `max_drop`.
 
@@ -41,7 +42,7 @@ def quantize_within(
     if options.get("reduce_range") is None:
         options["reduce_range"] = saturates(device)
     equalize = bool(options.pop("equalize", True))
-    settings = checked(**options)  # type: ignore[arg-type]
+    settings = checked(**options)
     observed = observe(model, calibration, settings, equalize=equalize, execution=execution, progress=report)
     settled = settle(observed, settings, report)
     notes: list[str] = []

@@ -1,0 +1,54 @@
+"""`Data`: the samples by which units are judged, and how a network is run on them without being changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgewise.errors import InvalidInput
+from edgewise.models.network import Network
+from edgewise.types import Inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Calibration samples, in batches.
+
+    targets: one array for each batch. loss: (first output, targets) -> scalar, as `TrainingTask.loss` is; without one, the divergence from
+    the network's own answers is what counts (see `importance.taylor`). seed: of every draw made for them.
+    Raises InvalidInput when there is no batch, or a loss without targets for each.
+    """
+
+    batches: Sequence[Inputs]
+    targets: Sequence[np.ndarray] | None = None
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.batches:
+            raise InvalidInput("no calibration batches; give at least one, as [{input: array}]")
+        given = None if self.targets is None else len(self.targets)
+        if self.loss is not None and given != len(self.batches):
+            raise InvalidInput(f"a loss with targets for {given or 0} of {len(self.batches)} batches; give one array for each, or no loss")
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Inside, batch norms use their running statistics, and leave them as they are; afterwards the mode is what it was."""
+    before = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(before)
+
+
+def tensors(network: Network, batch: Inputs | Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """A batch as the network takes it, where its weights are."""
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    return {name: torch.as_tensor(np.ascontiguousarray(value)).to(device) for name, value in batch.items()}

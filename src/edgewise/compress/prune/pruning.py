@@ -1,0 +1,232 @@
+"""The pass `prune`: take the units out that the model misses least, until it is as fast (or small) as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from edgewise.compress.prune.calibration import Data
+from edgewise.compress.prune.importance import CRITERIA
+from edgewise.compress.prune.losses import Ranking, losses, ranked, without
+from edgewise.compress.prune.moments import gather
+from edgewise.compress.prune.solve import Solution, solve
+from edgewise.errors import InvalidInput
+from edgewise.graph import Coupling, Part, parts, shrink
+from edgewise.measure.sizes import operations_predictor, size_predictor
+from edgewise.measure.table import default_ladder
+from edgewise.models.network import Network
+from edgewise.types import Compressed, Inputs
+
+KINDS = ("channels", "neurons", "heads")
+
+Progress = Callable[[str, float], None]
+
+
+class Predicting(Protocol):
+    """What `table` is: widths by part -> milliseconds of one call, on the device and in the form that it was measured in."""
+
+    def __call__(self, widths: Mapping[str, int]) -> float: ...
+
+
+def prune(
+    model: Network,
+    *,
+    calibration: Sequence[Inputs],
+    table: Predicting | None = None,
+    widths: Mapping[str, int] | None = None,
+    speedup: float | None = None,
+    operations: float | None = None,
+    size: float | None = None,
+    ratio: float | None = None,
+    of: Literal["all", "channels", "neurons", "heads"] = "all",
+    depth: bool = True,
+    importance: str = "obs",
+    repair: bool = True,
+    skip: Collection[str] = (),
+    samples: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Compressed:
+    """Remove filters, neurons and heads, and whole residual branches; what stays takes over, by least squares, what it can of what went.
+
+    One goal is given: speedup (as many times faster as `model` is now, by the latency `table` of the device), operations or size (that many
+    times fewer multiply-accumulates, or bytes of weights), ratio (that share of each part's units goes, wherever: the control that papers
+    compare with), or widths (units that stay, by part).
+    of: only this kind of part. depth: whole branches may go too. skip: parts to leave whole. importance: which units go first, one of
+    obs, taylor, activation, magnitude_l1, magnitude_l2, norm_scale, random. repair: weights that stay are set to the least-squares best on
+    calibration samples. samples: how many of `calibration` are looked at.
+
+    How much of each part goes follows from what it does to the model's answers: for every part and width the divergence from the dense
+    model's answers is measured on calibration samples, and the solver finds the widths of the least sum that reach the goal (SPDY, Frantar
+    2022; ZipLM, Kurtic 2023). Raises InvalidInput for arguments, and where nothing can be pruned or the goal can't be reached: by how much.
+    """
+    tell = progress or (lambda what, share: None)
+    goals = {"widths": widths, "speedup": speedup, "operations": operations, "size": size, "ratio": ratio}
+    given = {name: value for name, value in goals.items() if value is not None}
+    if len(given) != 1:
+        raise InvalidInput(f"prune has {', '.join(given) or 'no goal'}; give one of speedup, operations, size, ratio, widths")
+    if importance not in CRITERIA:
+        raise InvalidInput(f"importance={importance!r}; give one of {', '.join(CRITERIA)}")
+    if of not in ("all", *KINDS):
+        raise InvalidInput(f"of={of!r}; give one of all, {', '.join(KINDS)}")
+    coupling, chosen = _chosen(model, of, skip)
+    notes: tuple[str, ...] = ()
+    if widths is not None or ratio is not None:
+        data = Data(batches=_first(calibration, samples), seed=seed)
+        ranking: Mapping[str, Ranking] = ranked(model, chosen, data, importance, tell)
+        share = _number("ratio", ratio or 0.0, 0.0, 1.0)
+        wanted = _given(coupling, widths) if widths is not None else {p.name: max(1, round(p.units * (1 - share))) for p in chosen}
+    else:
+        name, predict = _predictor(model, coupling, goals, table)
+        found = survey(
+            model,
+            calibration,
+            of=of,
+            depth=depth,
+            importance=importance,
+            repair=repair,
+            skip=skip,
+            samples=samples,
+            seed=seed,
+            progress=tell,
+        )
+        data, ranking = Data(batches=_first(calibration, samples), seed=seed), found.ranking
+        wanted, notes = _solved(found, predict, name, goals[name])
+    pruned = model
+    keep: dict[str, list[int]] = {}
+    for number, part in enumerate(chosen):
+        width = wanted.get(part.name, part.units)
+        if width < part.units:
+            keep[part.name] = ranking[part.name].keep(width)
+            tell(f"removing {part.units - width} of {part.units} units of {part.name}", 0.9 + 0.1 * number / len(chosen))
+            if repair:
+                pruned = without(pruned, part, keep[part.name], data, repair=True)
+    small = shrink(pruned.to_graph(), keep, coupling=coupling)
+    left = {part.name: _reason(part, of, skip) for part in coupling.parts}
+    skipped = {**coupling.fixed, **{name: reason for name, reason in left.items() if reason}}
+    skipped |= {part.name: "the goal is reached without" for part in chosen if part.name not in keep}
+    touched = tuple(f"{name}: {coupling.part(name).units} → {len(kept)}" for name, kept in keep.items())
+    return Compressed(Network(small), touched, skipped, notes)
+
+
+def _reason(part: Part, of: str, skip: Collection[str]) -> str:
+    if part.name in skip:
+        return "asked to be left whole"
+    return "" if of in ("all", part.kind) else f"it is a part of {part.kind}"
+
+
+def _first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
+    found: list[Inputs] = []
+    left = samples
+    for batch in calibration:
+        if left <= 0:
+            break
+        found.append({name: array[:left] for name, array in batch.items()})
+        left -= len(next(iter(batch.values())))
+    if not found:
+        raise InvalidInput("prune needs calibration samples: inputs like those that the model will see")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What a model can lose: its parts, the order in which their units go, and what each width costs in divergence of the answers."""
+
+    coupling: Coupling
+    chosen: tuple[Part, ...]
+    ranking: Mapping[str, Ranking]
+    losses: Mapping[str, Mapping[int, float]]
+
+    def solve(self, predict: Callable[[Mapping[str, int]], float], target: float, least: Mapping[str, int] | None = None) -> Solution:
+        """The widths of the least divergence with predict(widths) <= target, none of them below `least`."""
+        low = least or {}
+        allowed = {part: {width: loss for width, loss in each.items() if width >= low.get(part, 0)} for part, each in self.losses.items()}
+        return solve(allowed, predict, target)
+
+
+def survey(
+    model: Network,
+    calibration: Sequence[Inputs],
+    *,
+    of: str = "all",
+    depth: bool = True,
+    importance: str = "obs",
+    repair: bool = True,
+    skip: Collection[str] = (),
+    samples: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Survey:
+    """Rank the units of every part, and measure what removing them costs; arguments as for `prune`. Raises InvalidInput."""
+    tell = progress or (lambda what, share: None)
+    coupling, chosen = _chosen(model, of, skip)
+    data = Data(batches=_first(calibration, samples), seed=seed)
+    tell("second moments of what each layer reads", 0.0)
+    moments = gather(model, chosen, data) if repair or importance == "obs" else None
+    ranking = ranked(model, chosen, data, importance, tell, moments)
+    ladders = {part.name: ladder(part, depth) for part in chosen}
+    found = losses(model, chosen, ranking, ladders, data, repair=repair, progress=tell, moments=moments)
+    return Survey(coupling, chosen, ranking, found)
+
+
+def _chosen(model: Network, of: str, skip: Collection[str]) -> tuple[Coupling, tuple[Part, ...]]:
+    coupling = parts(model.to_graph())
+    chosen = tuple(part for part in coupling.parts if not _reason(part, of, skip))
+    if not chosen:
+        why = "; ".join(f"{name}: {reason}" for name, reason in [*coupling.fixed.items()][:3]) or "no part is of that kind"
+        raise InvalidInput(f"nothing of this model can be pruned ({why})")
+    return coupling, chosen
+
+
+def _solved(
+    found: Survey, predict: Callable[[Mapping[str, int]], float], name: str, asked: object
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    factor = _number(name, asked, 1.0, float("inf"))
+    now = predict({part.name: part.units for part in found.coupling.parts})
+    solution = found.solve(predict, now / factor)
+    if not solution.reachable:
+        least = now / solution.predicted
+        raise InvalidInput(f"{name}={factor:g} is out of reach: with every part at its narrowest it is {least:.3g}x; ask for less")
+    said = f"{name} {now / solution.predicted:.3g}x predicted, {factor:g}x asked; divergence {solution.loss:.3g}"
+    return dict(solution.widths), (said + (", the least there is" if solution.exact else ""),)
+
+
+def ladder(part: Part, depth: bool = True) -> tuple[int, ...]:
+    """The widths that a part may take, from its full one down."""
+    return (part.units, *(width for width in default_ladder(part.units, part.removable and depth) if width < part.units))
+
+
+def _predictor(
+    model: Network, coupling: Coupling, goals: Mapping[str, object], table: Predicting | None
+) -> tuple[str, Callable[[Mapping[str, int]], float]]:
+    if goals["speedup"] is not None:
+        if table is None:
+            raise InvalidInput(
+                "speedup needs a latency table of the device; `edgewise fit` and `compress` measure one, or give operations="
+            )
+        return "speedup", table
+    if goals["operations"] is not None:
+        return "operations", operations_predictor(model.to_graph(), coupling)
+    return "size", size_predictor(model.to_graph(), coupling)
+
+
+def _given(coupling: Coupling, widths: object) -> dict[str, int]:
+    if not isinstance(widths, Mapping):
+        raise InvalidInput(f"widths={widths!r}; give part: units that stay")
+    known = {part.name: part for part in coupling.parts}
+    for name, width in widths.items():
+        if name not in known:
+            raise InvalidInput(f"widths names {name!r}, which is no part; the parts are {', '.join([*known][:8])}")
+        least = 0 if known[name].removable else 1
+        if not (isinstance(width, int | np.integer) and least <= width <= known[name].units):
+            raise InvalidInput(f"widths[{name!r}]={width!r}; give {least} to {known[name].units}")
+    return {str(name): int(width) for name, width in widths.items()}
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    if not isinstance(value, int | float) or not low <= value <= high:
+        raise InvalidInput(f"{name}={value!r}; give a number from {low:g}{f' to {high:g}' if np.isfinite(high) else ' upwards'}")
+    return float(value)

@@ -1,0 +1,72 @@
+"""What torch's exporter leaves, tidied without touching a weight: for graphs that go on training."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnxscript import optimizer, rewriter
+from onnxscript.rewriter.rules import common
+from torch import nn
+
+# onnxscript's own selection, but for the rules that take a parameter away: those that fold batch norms, that drop a bias of zeros, that
+# multiply by one or add zero (which may be a parameter's first value).
+RULES = (
+    common.cast_cast_rule,
+    common.no_op_cast_rule,
+    common.no_op_expand_rule,
+    common.no_op_transpose_rule,
+    common.reshape_reshape_rule,
+    common.transpose_transpose_rule,
+    common.unsqueeze_unsqueeze_rule,
+    common.collapse_slice_rule,
+    common.collapse_slice2_rule,
+    common.one_reshape_matmul_reshape_rule,
+    common.two_reshapes_matmul_reshape_rule,
+    common.cast_constant_of_shape_rule,
+    common.cast_constant_of_shape_without_value_rule,
+    common.min_min_rule,
+    common.max_max_rule,
+    common.min_max_rule,
+    common.max_min_rule,
+    common.successive_relu_rule,
+    common.successive_clip_rule,
+    common.successive_relu_clip_rule,
+    common.successive_clip_relu_rule,
+    common.normalize_pad_format_conv_rule,
+    common.fuse_pad_into_conv_rule,
+)
+
+
+def tidied(model: ir.Model, module: nn.Module) -> tuple[ir.Model, set[str]]:
+    """`model`, as torch.onnx.export gives it without optimizing, with no-ops gone and computed shapes followed; changed in place.
+
+    Also the names of its initializers that are no parameters of `module`. Parameters keep their names and their values, also where values
+    agree (the exporter's own optimizer would store them once); one that the module has under two names is stored once.
+    """
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    _tie(model, module)
+    optimizer.inline(model)
+    for _ in range(2):
+        # A node that reads a parameter is left: what is computed from one has to stay computed, or to be named after it.
+        optimizer.fold_constants(model, onnx_shape_inference=True, should_fold=lambda node: _reads(node, parameters))
+        model = rewriter.rewrite(model, RULES)
+    optimizer.remove_unused_nodes(model)
+    return model, {name for name in model.graph.initializers if name not in parameters}
+
+
+def _reads(node: ir.Node, parameters: dict[str, nn.Parameter]) -> bool | None:
+    """False: not to be folded. None: as the folding thinks best."""
+    return False if any(value is not None and value.name in parameters for value in node.inputs) else None
+
+
+def _tie(model: ir.Model, module: nn.Module) -> None:
+    """Store a tied parameter once, under the first of its names, in place. torch.export keeps all of them, or the last one."""
+    first: dict[int, str] = {}
+    initializers = model.graph.initializers
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        own = first.setdefault(id(parameter), name)
+        if own == name or name not in initializers:
+            continue
+        if own in initializers:
+            ir.convenience.replace_all_uses_with(initializers[name], initializers[own])
+        else:
+            initializers[name].name = own

@@ -1,0 +1,78 @@
+"""From a recipe's text to a graph: step by step, each step's result kept, so that recipes with a common beginning share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgewise import recipe as recipes
+from edgewise import registry
+from edgewise.errors import InvalidInput
+from edgewise.graph import Graph, fold
+from edgewise.search.bench import Bench
+from edgewise.search.store import key
+
+
+@dataclass(frozen=True)
+class Made:
+    """A graph, where the study keeps it, and what the steps that made it touched and left alone.
+
+    structure: the training form that the graph was folded from, after steps on the module; None after steps on the graph.
+    """
+
+    graph: Graph
+    path: str
+    touched: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    structure: Graph | None = None
+
+
+@dataclass
+class Maker:
+    """dense: the float graph. structure: gives the training form of the same, where the model can be trained.
+
+    supplies: what passes ask for by name besides task, device and calibration (`recipe.SUPPLIED`); callables are called when a pass asks.
+    """
+
+    bench: Bench
+    dense: Graph
+    structure: Callable[[], Graph] | None = None
+    supplies: dict[str, Any] = field(default_factory=dict)
+
+    def made(self, recipe: str) -> Made:
+        """What `recipe` makes of the dense model. Raises what a pass raises; InvalidInput for a step on a model that can't be trained."""
+        steps = recipes.parse(recipe).steps
+        name = key(*self.bench.origin, recipe)
+        store = self.bench.store
+        if not steps:
+            return Made(*store.graph(name, lambda: self.dense))
+        on_module = recipes.level(registry.load("pass", steps[-1].name)) == "module"
+
+        def make() -> Graph:
+            before = self.made(str(recipes.Recipe(steps[:-1])))
+            applied = self._apply(recipes.Recipe(steps[-1:]), before, on_module, store.folder / "training" / name)
+            done = applied.results[-1]
+            told = ((*before.touched, *done.touched), {**before.skipped, **done.skipped}, (*before.notes, *done.notes))
+            store.note(name, told)
+            done_model: Any = applied.model
+            return done_model.to_graph() if on_module else done_model
+
+        graph, path = store.graph(name, make)
+        touched, skipped, notes = store.noted(name)
+        if not on_module:
+            return Made(graph, path, tuple(touched), skipped, tuple(notes))
+        return Made(fold(graph), path, tuple(touched), skipped, tuple(notes), graph)
+
+    def _apply(self, recipe: recipes.Recipe, before: Made, on_module: bool, checkpoint: Any) -> recipes.Applied:
+        bench = self.bench
+        given = {"task": bench.task, "device": bench.device, "calibration": bench.calibration, **self.supplies}
+        if not on_module:
+            return recipes.apply(recipe, before.graph, **given)
+        from edgewise.models.network import Network
+
+        structure = before.structure or (self.structure() if self.structure is not None else None)
+        if structure is None:
+            raise InvalidInput(f"{recipe}: this model can't be trained; give a module, or an .onnx file, instead of an exported program")
+        return recipes.apply(recipe, Network(structure), checkpoint=checkpoint, **given)

@@ -1,0 +1,92 @@
+"""What a search starts from: the dense model as a graph, its training form, itself as a teacher; and a recipe applied outside a search."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewise import backends, devices, registry
+from edgewise.errors import InvalidInput
+from edgewise.graph import Graph, fold, trainable
+from edgewise.models import Intake, intake
+from edgewise.recipe import apply, level, parse
+from edgewise.types import Execution, Inputs, Outputs, Runner
+
+if TYPE_CHECKING:
+    from edgewise.tasks import TrainingTask
+
+
+def dense_of(model: Any, task: TrainingTask, weights: str | Path | None) -> tuple[Intake, Graph]:
+    """The model as it came and as a float graph; a torch model's graph is held against torch on real samples."""
+    if isinstance(model, Graph):
+        return Intake("graph", "model", graph=model), model
+    if isinstance(model, Intake):
+        source = model
+    elif isinstance(model, str | Path):
+        source = intake(model, weights=weights)
+    else:
+        source = Intake("module", type(model).__name__, module=model)
+    if source.graph is not None:
+        return source, source.graph
+    from edgewise import export
+
+    if source.program is not None:
+        graph = export.export_program(source.program)
+        runs: Any = source.program
+    elif source.module is not None:
+        graph = export.export(source.module, task.example_inputs(2), output_names=["logits"])
+        runs = source.module
+    else:
+        raise InvalidInput(f"{source.name}: neither a module, a graph nor a program; see models.intake")
+    names = [spec.name for spec in graph.signature.inputs]
+    example = dict(zip(names, task.example_inputs(8).values(), strict=True))
+    export.parity(runs, graph, example)
+    return source, graph
+
+
+def structure_of(source: Intake, task: TrainingTask) -> Callable[[], Graph] | None:
+    """What gives the training form of a model, made when first asked for; None for one that can't be trained, or not without torch."""
+    if (source.module is None and source.graph is None) or importlib.util.find_spec("torch") is None:
+        return None
+
+    @cache
+    def structure() -> Graph:
+        if source.graph is not None:
+            return trainable(source.graph)
+        from edgewise import export
+
+        if source.module is None:
+            raise ValueError("a program has no training form")
+        return export.export(source.module, task.example_inputs(2), output_names=["logits"], norms=True)
+
+    return structure
+
+
+def remade(recipe: str, source: Intake, dense: Graph, task: Any, reference: Execution | None) -> Graph:
+    """What `recipe` makes of a model, as the search makes it. reference: where the dense model teaches, for recipes that train."""
+    steps = parse(recipe)
+    given = {"task": task, "device": devices.local(), "calibration": task.calibration}
+    if not steps.steps or level(registry.load("pass", steps.steps[0].name)) == "graph":
+        made: Graph = apply(steps, dense, **given).model
+        return made
+    from edgewise.models.network import Network
+
+    structure = structure_of(source, task)
+    if structure is None:
+        raise InvalidInput(f"{steps}: this model can't be trained again; give the module or .onnx file that it was made from")
+    teacher = teacher_of(dense, reference or Execution(next(iter(backends.installed()))))
+    trained: Graph = apply(steps, Network(structure()), export=lambda network: fold(network.to_graph()), teacher=teacher, **given).model
+    return trained
+
+
+def teacher_of(dense: Graph, execution: Execution) -> Callable[[Inputs], Outputs]:
+    """The dense model as a function, on the engine where it is fastest; loaded when it is first asked."""
+
+    @cache
+    def runner() -> Runner:
+        return backends.load(dense.to_bytes(), execution)
+
+    return lambda inputs: runner().run(inputs)

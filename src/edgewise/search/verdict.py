@@ -1,0 +1,87 @@
+"""The verdict: the chosen model against the reference, on the test split, which is opened here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgewise import measure
+from edgewise.data import metrics
+from edgewise.graph import Graph
+from edgewise.measure import Subject
+from edgewise.records import Device, Outcome, Study, Trial, Verdict
+from edgewise.search.choose import outcomes
+from edgewise.search.climb import Climb
+from edgewise.types import Execution
+
+
+def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_seconds: float) -> Verdict:
+    """The chosen model against the reference: fresh interleaved timing, and the test split, opened here and nowhere else."""
+    graph, reference = climb.graphs[chosen.key], climb.reference.subject
+    open_task = task.unsealed()
+    if open_task.split("test").targets is None:
+        open_task = self_labelled(open_task, climb.dense, [reference.execution.backend], reference.execution.threads, ("test",))
+    split = open_task.split("test")
+    dense_outputs = measure.answers(climb.dense, reference.execution, split)
+    chosen_outputs = measure.answers(graph, chosen.execution, split)
+    dense_quality = metrics.quality(open_task.metric, split.name, dense_outputs, split.targets, open_task.labels)
+    chosen_quality = metrics.quality(open_task.metric, split.name, chosen_outputs, split.targets, open_task.labels)
+    drop = metrics.paired(dense_quality, chosen_quality)
+    subject = Subject(graph.to_bytes(), chosen.execution)
+    # New processes every ten pairs: where memory happens to lie in one moves a tiny model's time by a percent or two.
+    speedup = measure.compare(reference, subject, climb.bench.inputs, device, max_seconds=timing_seconds, min_pairs=40, renew_pairs=10)
+    profiles = [
+        measure.profile(side.model, side.execution, climb.bench.inputs, device, work=measure.work(of, climb.bench.inputs))
+        for side, of in ((subject, graph), (reference, climb.dense))
+    ]
+    limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)
+    return Verdict(
+        trial=chosen.key,
+        met=all(outcome.met for outcome in limits),
+        outcomes=limits,
+        speedup=speedup,
+        measurement=profiles[0],
+        reference_measurement=profiles[1],
+        quality=chosen_quality,
+        reference_quality=dense_quality,
+        drop=drop,
+        summary="",
+    )
+
+
+def self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, splits: Sequence[str]) -> Any:
+    """Without labels, what the dense model answers in true fp32 stands as the truth: the metric becomes agreement with it."""
+    answers = {name: measure.answers(dense, Execution(names[0], "fp32", threads), task.split(name)) for name in splits}
+    classes = next(iter(answers.values())).shape[1]
+    labels = task.labels or tuple(str(i) for i in range(classes))
+    return task.with_targets({name: outputs.argmax(axis=1) for name, outputs in answers.items()}, labels)
+
+
+def sentence(verdict: Verdict, study: Study) -> str:
+    """The verdict in one sentence."""
+    ratio, drop = verdict.speedup.ratio, verdict.drop.difference
+    chosen = study.trial(verdict.trial)
+    figures = (
+        f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] faster, {drop.value * 100:+.2f} points "
+        f"[{drop.low * 100:+.2f}, {drop.high * 100:+.2f}] of {verdict.quality.metric} on {drop.n} test samples"
+    )
+    made = f"{chosen.recipe or 'the dense model'} on {chosen.execution}"
+    if verdict.met:
+        return f"The budget is met: {figures} ({made})."
+    missed = "; ".join(_missed(outcome) for outcome in verdict.outcomes if not outcome.met)
+    return f"The budget is missed: {missed}. The nearest point: {figures} ({made})."
+
+
+def _missed(outcome: Outcome) -> str:
+    got, asked = outcome.got.value, outcome.asked
+    match outcome.limit:
+        case "speedup":
+            return f"{asked:g}x was asked and {got:.2f}x reached"
+        case "max_drop":
+            return f"a drop of {asked * 100:.2f} points was allowed and {got * 100:.2f} were lost"
+        case "latency_ms":
+            return f"{asked:g} ms were allowed and {got:.3g} ms taken"
+        case "energy_mj":
+            return f"{asked:g} mJ were allowed and {got:.3g} mJ spent"
+        case _:
+            return f"{outcome.limit.removesuffix('_bytes')}: {asked / 1e3:,.0f} kB were allowed and {got / 1e3:,.0f} kB needed"

@@ -1,0 +1,109 @@
+"""The main job where engines and int8 alone don't reach the budget, and one recipe on its own: real engines, a tiny trained net."""
+
+import numpy as np
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise import fitting, measure, search
+from edgewise.errors import InvalidInput, InvalidModel
+from edgewise.graph import cost, total
+from edgewise.measure import table as tables
+from edgewise.models import Intake
+from edgewise.models.resnet import ResNet
+from edgewise.records import Study
+from edgewise.search import pruning
+from edgewise.search.origin import remade
+from edgewise.train import train
+from edgewise.types import from_json
+
+RECIPE = "prune(ratio=0.5, samples=32) > distill(epochs=1) > quantize(rounding='nearest')"
+ASKED = {"threads": 1, "engines": ("onnxruntime",)}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 700)
+    images = generator.integers(0, 120, (700, 12, 12), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[top : top + 6, left : left + 6] += 100
+    path = tmp_path_factory.mktemp("data") / "shapes.npz"
+    np.savez(path, images=images, labels=labels)
+    return ew.tasks.image_classification(path, calibration=32)
+
+
+@pytest.fixture(scope="module")
+def net(task):
+    torch.manual_seed(0)
+    return train(ResNet(blocks=1, classes=4, channels=1, width=8), task, epochs=2, batch_size=32, learning_rate=0.05).model
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Short looks at the clock, and a table of operations: these tests are about the way, not about the figures."""
+    compare, profile, race, latency_table = measure.compare, measure.profile, measure.race, tables.latency_table
+    short = {"max_seconds": 0.3, "block_ms": 5, "min_pairs": 6}
+    monkeypatch.setattr(measure, "compare", lambda *a, **k: compare(*a, **{**k, **short}))
+    monkeypatch.setattr(measure, "profile", lambda *a, **k: profile(*a, **{**k, "seconds": 0.05}))
+    monkeypatch.setattr(measure, "race", lambda *a, **k: race(*a, block_ms=5, min_rounds=6, rounds=6))
+    monkeypatch.setattr(measure, "peaks", lambda device, threads: ew.records.Peaks(threads, 50.0, 100.0, 10.0))
+    monkeypatch.setattr(search.climb, "INT8", ("quantize(rounding='nearest')",))
+
+    def counted(graph, parts, *rest, **options):
+        whole = total(cost(graph)).macs
+        return latency_table(graph, parts, *rest, **options, timer=lambda small, pairs: [(1.0, total(cost(small)).macs / whole)] * pairs)
+
+    monkeypatch.setattr(pruning, "latency_table", counted)
+
+
+def test_a_speedup_that_int8_does_not_reach_is_planned_pruned_and_trained(task, net, tmp_path):
+    budget = ew.Budget(speedup=30.0, max_drop=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "asked_speedup", lambda climb: 2.0)  # 30x of a tiny net is out of reach; the plan is made for 2x
+        patch.setattr(pruning, "forms", lambda climb: [one for one in FORMS(climb) if not one.recipe])
+        result = ew.fit(net, task, budget=budget, epochs=2, out=tmp_path, **ASKED)
+    plan = result.study.plans[0]
+    assert plan.asked == 2.0 and plan.predicted >= 2.0 and plan.widths
+    assert len(result.study.tables) == 1 and result.study.tables[0].model is not None
+    trial = next(trial for trial in result.study.trials if trial.rung == "prune")
+    assert trial.recipe.startswith("prune(widths=") and "distill(epochs=" in trial.recipe
+    assert trial.quality is not None and any("→" in each for each in trial.touched)
+    assert from_json((tmp_path / "study" / "study.json").read_bytes(), Study).plans == result.study.plans
+
+
+FORMS = pruning.forms
+
+
+def test_out_of_reach_is_said_before_anything_is_trained(task, net, tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "forms", lambda climb: [one for one in FORMS(climb) if not one.recipe])
+    monkeypatch.setattr("edgewise.compress.distill.distill", None)
+    result = ew.fit(net, task, budget=ew.Budget(speedup=1e5, max_drop=0.5), epochs=2, out=tmp_path, **ASKED)
+    assert not result.met
+    assert any("is out of reach: with every part at its narrowest" in note for note in result.study.notes)
+    assert not any(trial.rung == "prune" for trial in result.study.trials)
+
+
+def test_one_recipe(task, net, tmp_path):
+    result = fitting.follow(net, task, recipe=RECIPE, out=tmp_path, **ASKED)
+    trial = result.study.trial(result.study.verdict.trial)
+    assert trial.recipe == RECIPE and result.met
+    assert result.best.manifest.provenance.recipe == RECIPE
+    source = Intake("module", "net", module=net)
+    bound = ew.tasks.bound(task, result.best.graph().signature)
+    again = remade(RECIPE, source, search.origin.dense_of(net, task, None)[1], bound, result.best.manifest.provenance.reference)
+    assert again.sha256 == result.best.graph().sha256
+
+
+def test_a_recipe_that_asks_for_a_speedup_gets_a_table(task, net):
+    result = fitting.follow(net, task, recipe="prune(speedup=1.5, samples=32) > quantize(rounding='nearest')", **ASKED)
+    assert [table.form for table in result.study.tables] == ["quantize(rounding='nearest')"]
+    assert any("speedup 1.5" in note or "1.5x asked" in note for trial in result.study.trials for note in trial.notes)
+
+
+def test_a_recipe_that_cannot_be_followed(task, net):
+    with pytest.raises(InvalidInput, match="has no argument 'spedup'"):
+        fitting.follow(net, task, recipe="prune(spedup=2)", **ASKED)
+    with pytest.raises(InvalidModel, match="is out of reach"):
+        fitting.follow(net, task, recipe="prune(operations=1e9, samples=32)", **ASKED)
