@@ -92,7 +92,7 @@ def test_what_cannot_be_met_ends_with_the_nearest_point(task, net):
 
 def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monkeypatch):
     budget = ew.Budget(speedup=1000, max_drop=0.5)
-    settings = {"budget": budget, "threads": 1, "engines": ("onnxruntime",), "out": tmp_path}
+    settings = {"budget": budget, "epochs": 0, "threads": 1, "engines": ("onnxruntime",), "out": tmp_path}
     judge, raced = search.Bench.judge, search.Bench.time
     count = []
 
