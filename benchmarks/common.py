@@ -24,11 +24,10 @@ from edgewise.types import to_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
-# Where Debian's package dataset-fashion-mnist puts the four files; the SHA-256 of what
-# each holds (unpacked: Debian packs them anew).
+# Where Debian's package dataset-fashion-mnist puts the four files; the SHA-256 of what each holds (unpacked: Debian packs them anew).
 FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56 = {
+FASHION_SHA256 = {
     "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -46,10 +45,10 @@ def fashion() -> Path:
     if folder is None:
         folder = own
         folder.mkdir(parents=True)
-        for name in FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56:
+        for name in FASHION_SHA256:
             print(f"fetching {name}", file=sys.stderr)
             urllib.request.urlretrieve(f"{FASHION_URL}/{name}", folder / name)
-    for name, wanted in FASHION_5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b56.items():
+    for name, wanted in FASHION_SHA256.items():
         found = hashlib.sha256(gzip.decompress((folder / name).read_bytes())).hexdigest()
         if found != wanted:
             raise SystemExit(f"{folder / name}: SHA-256 {found}, expected {wanted}; delete it and fetch it again")

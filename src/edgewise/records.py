@@ -267,6 +267,8 @@ class Study:
     seconds: float = 0.0
     tables: tuple[LatencyTable, ...] = ()
     plans: tuple[PruningPlan, ...] = ()
+    steps: tuple[StepEffect, ...] = ()  # of the chosen recipe, in order; the first is the model as it came
+    widths: tuple[PartWidth, ...] = ()  # of the chosen model, where its recipe prunes
 
     def trial(self, key: str) -> Trial:
         return next(trial for trial in self.trials if trial.key == key)
@@ -369,3 +371,28 @@ class PruningPlan:
     predicted: float
     measured: Interval
     widths: Mapping[str, int]  # only what became narrower
+
+
+@dataclass(frozen=True)
+class StepEffect:
+    """The model after one step of the chosen recipe: what that cost, and what it gained. Validation split; quick timing, one race.
+
+    speedup: over the reference, run as the chosen model is. None where the engine can't run what the step left.
+    """
+
+    step: str  # its text; "" is the model as it came
+    seconds: float  # that the step took
+    quality: Interval
+    speedup: Interval | None
+    operations: int  # multiply-accumulates of one sample
+    parameters: int
+
+
+@dataclass(frozen=True)
+class PartWidth:
+    """A prunable part: how many of its units the chosen model has left."""
+
+    part: str
+    kind: str  # "channels", "neurons" or "heads"
+    units: int  # before
+    width: int  # after
