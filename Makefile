@@ -27,13 +27,7 @@ demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/
 	$(BIN)/edgewise demo
 
 test: check ## format, lint, types, then the whole suite
-ifdef PYTEST_FLAGS
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
-else
-	@# In two processes: one that had run all of the rooms' tests crashed in the native code of an engine or of torch (open: see CHANGELOG).
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore-glob='tests/test_*.py'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_*.py
-endif
 
 check: $(STAMP) ## format, lint and types, without changing anything
 	$(BIN)/ruff format --check .

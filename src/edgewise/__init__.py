@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgewise import backends, data, devices, export, graph, measure, models, package, report, tasks
-    from edgewise.fitting import Result, fit
+    from edgewise.fitting import Result, family, fit
     from edgewise.records import Device
     from edgewise.types import Budget, Execution
 
@@ -29,6 +29,7 @@ __all__ = [
     "data",
     "devices",
     "export",
+    "family",
     "fit",
     "graph",
     "measure",
@@ -38,7 +39,7 @@ __all__ = [
     "tasks",
 ]
 
-_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fitting", "fit": "fitting"}
+_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fitting", "family": "fitting", "fit": "fitting"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import math
@@ -20,12 +21,14 @@ from edgewise.graph import Graph, summary
 from edgewise.interrupts import interruptible
 from edgewise.models import Intake
 from edgewise.recipe import parse
-from edgewise.records import Device, Outcome, Study, Trial
+from edgewise.records import Device, Study, Trial
+from edgewise.search.account import effects, widths
 from edgewise.search.climb import INT8
-from edgewise.search.origin import dense_of, structure_of, teacher_of
+from edgewise.search.origin import Teacher, dense_of, structure_of
 from edgewise.search.pace import Progress
+from edgewise.search.packing import packed, plain_package
 from edgewise.search.store import key, write
-from edgewise.search.verdict import self_labelled, sentence
+from edgewise.search.verdict import self_labelled
 from edgewise.search.verdict import verdict as judged
 from edgewise.types import Budget
 
@@ -93,7 +96,7 @@ def fit(
     """
     trained = _epochs(task) if epochs is None else epochs
     asked = _Asked(budget, device or devices.local(), threads, _engines(engines), out, weights, trained, seed, timing_seconds, "")
-    return _found(model, task, asked, progress)
+    return _found(model, task, [asked], progress)[0]
 
 
 def follow(
@@ -120,12 +123,51 @@ def follow(
     parse(recipe)
     nothing_lost = Budget(max_drop=1.0)
     asked = _Asked(nothing_lost, device or devices.local(), threads, _engines(engines), out, weights, 0, seed, timing_seconds, recipe)
-    return _found(model, task, asked, progress)
+    return _found(model, task, [asked], progress)[0]
+
+
+def family(
+    model: str | Path | Intake | Graph | torch.nn.Module,
+    task: TrainingTask,
+    *,
+    speedups: Sequence[float],
+    budget: Budget | None = None,
+    device: Device | None = None,
+    threads: int | None = None,
+    engines: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    timing_seconds: float = 90.0,
+    progress: Progress | None = None,
+) -> tuple[Result, ...]:
+    """`fit` for several speedups in one run: each model is pruned from the one before and trained on, so that they share most of the work.
+
+    speedups: ascending order is not needed. budget: what else binds every member; its own speedup is ignored. epochs: for each member.
+    out: members go to folders in it, 2x/ and so on, the trials that they share to out/study. The test split is read after the last choice.
+    The other arguments are those of `fit`.
+
+    Returns a `Result` for each speedup, ascending. Raises InvalidInput and its kind.
+    """
+    targets = tuple(sorted(set(speedups)))
+    if not targets:
+        raise InvalidInput("speedups is empty; give one or more, as [2, 4, 8]")
+    trained = _epochs(task) if epochs is None else epochs
+    base = budget or Budget()
+    many = tuple(
+        _Asked(
+            replace(base, speedup=target), device or devices.local(), threads, _engines(engines), out, weights, trained, seed,
+            timing_seconds, "", targets,
+        )
+        for target in targets
+    )  # fmt: skip
+    return _found(model, task, many, progress)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What `fit` and `follow` were given; recipe: "" searches for one."""
+    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one."""
 
     budget: Budget
     device: Device
@@ -137,6 +179,7 @@ class _Asked:
     seed: int
     timing_seconds: float
     recipe: str
+    family: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         budget, device, threads = self.budget, self.device, self.threads
@@ -151,81 +194,153 @@ class _Asked:
         if threads is not None and not 1 <= threads <= device.cores:
             raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
 
+    @property
+    def member(self) -> Path | None:
+        """The folder of this package and report: `out`, or one in it for each member of a family."""
+        if self.out is None:
+            return None
+        return Path(self.out) / f"{self.budget.speedup:g}x" if self.family else Path(self.out)
 
-def _found(model: Any, task: Any, asked: _Asked, progress: Progress | None) -> Result:
-    """The main job: reference, search (or the one recipe), verdict, package."""
-    began = time.perf_counter()
-    device, names, out = asked.device, asked.engines, asked.out
-    with interruptible() as check, tempfile.TemporaryDirectory() as scratch:
-        source, dense = dense_of(model, task, asked.weights)
+
+def _found(model: Any, task: Any, many: Sequence[_Asked], progress: Progress | None) -> tuple[Result, ...]:
+    """The main job for each of `many`, which differ in their budgets: reference, search (or the one recipe), verdict, package.
+
+    Verdicts come after the last choice: they read the test split.
+    """
+    out = many[0].out
+    with interruptible() as check, tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as open_until_done:
+        source, dense = dense_of(model, task, many[0].weights)
         task = tasks.bound(task, dense.signature)
-        store = search.Store(Path(out) / "study" if out is not None else Path(scratch), check)
-        versions = _versions(names)
-        counts = (asked.threads,) if asked.threads else _thread_counts(device.cores)
-        origin = (dense.sha256, task.fingerprint(), device.key, repr(versions), str(asked.seed), repr(names), repr(counts))
-        study_key = key(*origin, asked.budget, asked.epochs, asked.recipe)
-        before = store.study()
-        if before is not None and before.verdict is not None and before.notes[:1] == (study_key,):
-            kept = Path(out) / "model.edgew" if out is not None else None
-            if kept is not None and kept.exists():
-                return Result(package.open(kept), before)
-        if task.split("validation").targets is None:
-            task = self_labelled(task, dense, names, counts[-1], ("validation",))
-        bench = search.Bench(
-            store=store,
-            task=task,
-            device=device,
-            inputs=task.example_inputs(1),
-            origin=origin,
-            package_bytes=lambda graph: _package(graph, task, source.name).size_bytes,
-            calibration=task.calibration,
-        )
-        model_summary = summary(dense, source.name)
-        samples = task.summary().samples
-        cost_s = _estimate(model_summary.operations, samples)
-        pace = search.Pace(cost_s * len(INT8) * len(names) + VERDICT_SECONDS, progress)
-        pace.begin(f"about {_minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
-        structure = structure_of(source, task)
-        climb = search.start(bench, dense, asked.budget, names, counts, pace, structure=structure, epochs=asked.epochs)
-        climb.maker.supplies["teacher"] = teacher_of(dense, climb.baseline.execution)
-        study = Study(
-            format=STUDY_FORMAT,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            budget=asked.budget,
-            model=model_summary,
-            data=task.summary(),
-            device=_with_peaks(device, climb.baseline.execution.threads, pace),
-            reference_set=tuple(trial.execution for trial in climb.trials if trial.rung == "engine"),
-            reference=climb.baseline.key,
-            trials=tuple(climb.trials),
-            verdict=None,
-            versions=versions,
-            notes=(study_key,),
-        )
-        store.close(study)
-        if asked.recipe:
-            search.follow(climb, asked.recipe)
-            chosen = climb.fastest_of(asked.recipe, asked.timing_seconds / 2)
-        else:
-            search.run(climb, lambda recipe: cost_s * len(names))
-            chosen = climb.chosen(asked.timing_seconds / 2)
-        pace.begin("the verdict: interleaved timing, and the test split, read once")
-        verdict = judged(climb, chosen, task, study.device, asked.timing_seconds)
-        study = replace(
-            study,
-            trials=tuple(climb.trials),
-            verdict=verdict,
-            seconds=time.perf_counter() - began,
-            notes=(study_key, *climb.notes),
-            tables=tuple(climb.tables.values()),
-            plans=tuple(climb.plans),
-        )
-        best, study = _packed(climb.graphs[chosen.key], task, study, chosen, asked.seed)
-        store.close(study)
-        if out is not None:
-            best.save(Path(out) / "model.edgew")
-            Result(best, study).report(Path(out) / "report.html")
-        return Result(best, study)
+        folder = Path(out) / "study" if out is not None else Path(scratch)
+        teacher: Teacher | None = None
+        searched: list[Result | _Searched] = []
+        for asked in many:
+            store = search.Store(folder, check, asked.member / "study.json" if asked.family and asked.member else None)
+            study_key = key(*_origin(dense, task, asked), asked.budget, asked.epochs, asked.recipe, asked.family)
+            done = _finished(store, study_key, asked)
+            if done is not None:
+                searched.append(done)
+                continue
+            if task.split("validation").targets is None:
+                task = self_labelled(task, dense, asked.engines, _counts(asked)[-1], ("validation",))
+            one = _searched(source, dense, task, asked, store, study_key, teacher, progress)
+            if teacher is None:
+                teacher = one.climb.maker.supplies["teacher"]
+                open_until_done.callback(teacher.close)
+            searched.append(one)
+        return tuple(one if isinstance(one, Result) else _judged(one) for one in searched)
+
+
+@dataclass
+class _Searched:
+    """A search that has chosen, before its verdict."""
+
+    asked: _Asked
+    task: Any
+    climb: search.Climb
+    chosen: Trial
+    study: Study
+    began: float
+
+
+def _origin(dense: Graph, task: Any, asked: _Asked) -> tuple[str, ...]:
+    """What every key of the study covers."""
+    versions, counts = _versions(asked.engines), _counts(asked)
+    return dense.sha256, task.fingerprint(), asked.device.key, repr(versions), str(asked.seed), repr(asked.engines), repr(counts)
+
+
+def _finished(store: search.Store, study_key: str, asked: _Asked) -> Result | None:
+    """What the same call left there before."""
+    before = store.study()
+    if asked.member is None or before is None or before.verdict is None or before.notes[:1] != (study_key,):
+        return None
+    kept = asked.member / "model.edgew"
+    return Result(package.open(kept), before) if kept.exists() else None
+
+
+def _searched(
+    source: Intake,
+    dense: Graph,
+    task: Any,
+    asked: _Asked,
+    store: search.Store,
+    study_key: str,
+    teacher: Teacher | None,
+    progress: Progress | None,
+) -> _Searched:
+    """The reference, then the search, or the one recipe; a teacher that was loaded before is taken on."""
+    began = time.perf_counter()
+    names = asked.engines
+    bench = search.Bench(
+        store=store,
+        task=task,
+        device=asked.device,
+        inputs=task.example_inputs(1),
+        origin=_origin(dense, task, asked),
+        package_bytes=lambda graph: plain_package(graph, task, source.name).size_bytes,
+        calibration=task.calibration,
+    )
+    model_summary = summary(dense, source.name)
+    cost_s = _estimate(model_summary.operations, task.summary().samples)
+    pace = search.Pace(cost_s * len(INT8) * len(names) + VERDICT_SECONDS, progress)
+    what = f"{asked.budget.speedup:g}x: about" if asked.family else "about"
+    pace.begin(f"{what} {_minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
+    climb = search.start(
+        bench, dense, asked.budget, names, _counts(asked), pace,
+        structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
+    )  # fmt: skip
+    climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution)
+    study = Study(
+        format=STUDY_FORMAT,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        budget=asked.budget,
+        model=model_summary,
+        data=task.summary(),
+        device=_with_peaks(asked.device, climb.baseline.execution.threads, pace),
+        reference_set=tuple(trial.execution for trial in climb.trials if trial.rung == "engine"),
+        reference=climb.baseline.key,
+        trials=tuple(climb.trials),
+        verdict=None,
+        versions=_versions(names),
+        notes=(study_key,),
+    )
+    store.close(study)
+    if asked.recipe:
+        search.follow(climb, asked.recipe)
+        chosen = climb.fastest_of(asked.recipe, asked.timing_seconds / 2)
+    else:
+        search.run(climb, lambda recipe: cost_s * len(names))
+        chosen = climb.chosen(asked.timing_seconds / 2)
+    study = replace(study, steps=effects(climb, chosen), widths=widths(climb, chosen))
+    return _Searched(asked, task, climb, chosen, study, began)
+
+
+def _judged(one: _Searched) -> Result:
+    """The verdict, the package, the report."""
+    asked, climb, study = one.asked, one.climb, one.study
+    climb.pace.begin("the verdict: interleaved timing, and the test split, read once")
+    verdict = judged(climb, one.chosen, one.task, study.device, asked.timing_seconds)
+    study = replace(
+        study,
+        trials=tuple(climb.trials),
+        verdict=verdict,
+        seconds=time.perf_counter() - one.began,
+        notes=(*study.notes, *climb.notes),
+        tables=tuple(climb.tables.values()),
+        plans=tuple(climb.plans),
+    )
+    best, study = packed(climb.graphs[one.chosen.key], one.task, study, one.chosen, asked.seed)
+    climb.bench.store.close(study)
+    found = Result(best, study)
+    if asked.member is not None:
+        best.save(asked.member / "model.edgew")
+        found.report(asked.member / "report.html")
+    return found
+
+
+def _counts(asked: _Asked) -> tuple[int, ...]:
+    """Thread counts that the reference is tried with."""
+    return (asked.threads,) if asked.threads else _thread_counts(asked.device.cores)
 
 
 def _epochs(task: TrainingTask) -> int:
@@ -243,65 +358,6 @@ def _engines(engines: Sequence[str] | None) -> tuple[str, ...]:
         if name not in installed and ":" not in name:
             raise InvalidInput(f"engine {name!r} isn't installed; installed are {', '.join(installed)}")
     return tuple(engines)
-
-
-def _packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> tuple[package.Package, Study]:
-    """The package with its own size in its verdict: built again until the size that it states is the size that it has."""
-    verdict = study.verdict
-    if verdict is None:
-        raise ValueError("a study is packed after its verdict")
-    size = chosen.size_bytes or 0
-    provenance = package.Provenance(
-        model=study.model.name,
-        source_sha256=study.model.sha256,
-        recipe=chosen.recipe,
-        study=study.notes[0],
-        data=study.data,
-        device=replace(study.device, peaks=()),
-        versions=dict(study.versions),
-        reference=study.trial(study.reference).execution,
-        reference_sha256=study.model.sha256,
-        seed=seed,
-    )
-    best: package.Package | None = None
-    for _ in range(8):
-        if best is not None and best.size_bytes == size:
-            break
-        size = best.size_bytes if best is not None else size
-        limits = tuple(_sized(outcome, size) for outcome in verdict.outcomes)
-        measurement = replace(verdict.measurement, size_bytes=size)
-        verdict = replace(verdict, outcomes=limits, met=all(outcome.met for outcome in limits), measurement=measurement)
-        verdict = replace(verdict, summary=sentence(verdict, study))
-        best = package.build(
-            graph,
-            created=study.created,
-            preprocess=getattr(task, "preprocess", None),
-            postprocess=getattr(task, "postprocess", None),
-            labels=task.labels if getattr(task, "postprocess", None) is None else (),
-            execution=chosen.execution,
-            provenance=provenance,
-            measured=package.Measured.of(verdict),
-        )
-    if best is None:
-        raise ValueError("the package was not built")
-    return best, replace(study, verdict=verdict)
-
-
-def _package(graph: Graph, task: Any, name: str) -> package.Package:
-    """A package around `graph` without a verdict: what a trial's size is read from (the verdict's figures add about 4 kB)."""
-    return package.build(
-        graph,
-        created="",
-        preprocess=getattr(task, "preprocess", None),
-        postprocess=getattr(task, "postprocess", None),
-        provenance=package.Provenance(model=name, data=task.summary()),
-    )
-
-
-def _sized(outcome: Outcome, size: int) -> Outcome:
-    if outcome.limit != "size_bytes":
-        return outcome
-    return replace(outcome, got=replace(outcome.got, value=size, low=size, high=size), met=size <= outcome.asked)
 
 
 def _thread_counts(cores: int) -> tuple[int, ...]:

@@ -79,3 +79,28 @@ class TestOpenVino:
         with pytest.raises(InvalidInput, match="dynamic_quantization"):
             backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "on"}))
         assert backends.load(BYTES, Execution("openvino", options={"dynamic_quantization": "32"})).run(INPUTS)["y"].shape == (5, 4)
+
+
+def test_ctrl_c_after_engines_were_closed_in_any_order_is_an_interrupt():
+    """OpenVINO's plugins could leave the thread's signals a stack that is unmapped: the next Ctrl-C ended the process."""
+    pytest.importorskip("openvino")
+    script = """
+import gc, signal
+from edgewise import backends
+from edgewise.testing import graphs
+from edgewise.types import Execution
+model = graphs.mlp()[0].SerializeToString()
+first, second = (backends.load(model, Execution("openvino")) for _ in range(2))
+first.close()
+del first
+gc.collect()
+second.close()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class OpenVino:
         axes = signatures.fixed_axes(signature, execution)
         fixed = signatures.with_axes(signature, axes)
         try:
-            core = engine.Core()
+            core = _core()
             read = core.read_model(model)
             if axes:
                 read.reshape(
@@ -88,6 +89,16 @@ def _engine() -> Any:
         if hidden:
             del sys.modules["openvino_telemetry"]
     return openvino
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the process, which is never given up. Each brings its CPU plugin, and that an alternate stack for the signals of the thread.
+
+    Two of them, given up in the order in which they were made, leave that thread with a stack that is unmapped (2026.4
+    puts back what it found): the next Ctrl-C is a segmentation fault.
+    """
+    return _engine().Core()
 
 
 def _config(execution: Execution, group: str) -> dict[str, Any]:

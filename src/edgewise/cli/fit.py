@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from edgewise.fitting import Result
     from edgewise.records import Study
 
+T = TypeVar("T")
+
 ASKED = "Budget"
 BINDING = ("speedup", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")
 
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     """The command with the options of the task that `arguments` name."""
-    from edgewise.fitting import fit
+    from edgewise.fitting import family, fit
 
     task = given.named_task(arguments)
     searching = derive.options(fit, panel="Search", leave_out=("device", "out", "progress", "weights"))
@@ -43,12 +45,19 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
 
         Example: edgewise fit model.onnx --data pictures/ --speedup 2.5 --max-drop 1% -o out/
 
+        Several speedups, as --speedup 2,4,8, give a family in one run, each
+        member pruned from the one before: out/2x/model.edgew and so on.
+
         Run again with the same arguments after an interruption, it goes on
         where it stopped. Exit code 3: the budget was missed, and the package
         holds the nearest point.
         """
-        asked = Budget(**derive.collect(budget, options))
-        if all(getattr(asked, name) is None for name in BINDING):
+        limits = derive.collect(budget, options)
+        speedups = limits.pop("speedups", ())
+        if len(speedups) == 1:
+            limits["speedup"] = speedups[0]
+        asked = Budget(**limits)
+        if not speedups and all(getattr(asked, name) is None for name in BINDING):
             raise InvalidInput(
                 "no budget: say what the model has to meet, by --speedup, --latency-ms, --size-mb, --memory-mb or --energy-mj "
                 "(with --max-drop for what it may cost; 1 point unless given)"
@@ -57,15 +66,21 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         made = given.make_task(task, data, options)
         given.import_from_here()
         arguments = {"budget": asked, "weights": weights, **derive.collect(searching, options)}
-        finish(search(fit, model, made, out, arguments), out)
+        if len(speedups) > 1:
+            finish_family(search(family, model, made, out, {"speedups": speedups, **arguments}), out)
+        else:
+            finish(search(fit, model, made, out, arguments), out)
 
     return derive.with_options(command, [*budget, *searching, *pictures])
 
 
 def budget_options() -> list[derive.Option]:
-    """`Budget`'s fields, with three spellings that a shell wants: --max-drop 1%, 0.01 or 1%rel, and --latency-p95-ms."""
+    """`Budget`'s fields as a shell wants them: --speedup 2,4,8, --max-drop 1%, 0.01 or 1%rel, and --latency-p95-ms."""
     found = []
     for option in derive.options(Budget, panel=ASKED, leave_out=("relative_drop",)):
+        if option.name == "speedup":
+            text = f"{option.help}. Several, as 2,4,8, give a family in one run"
+            option = replace(option, metavar="NUMBER,…", help=text, read=factors, gives=lambda values: {"speedups": values})
         if option.name == "max_drop":
             text = "What may be lost of the metric: 1% or 0.01 is one point, 1%rel a share of the reference's (default 1%)"
             option = replace(option, metavar="1%|0.01|1%rel", help=text, read=drop, gives=dict)
@@ -74,6 +89,14 @@ def budget_options() -> list[derive.Option]:
             text = "The same of the 95th percentile"
             found.append(replace(option, name="latency_p95_ms", help=text, gives=lambda value: {"latency_ms": value, "percentile": "p95"}))
     return found
+
+
+def factors(text: str) -> tuple[float, ...]:
+    """ "2.5" or "2,4,8": numbers above 0."""
+    values = tuple(float(part.strip().removesuffix("x")) for part in text.split(",") if part.strip())
+    if not values or not all(0 < value < float("inf") for value in values):
+        raise ValueError(f"{text!r}: give a number above 0, or several with commas between them, as 2,4,8")
+    return values
 
 
 def drop(text: str) -> dict[str, Any]:
@@ -96,13 +119,13 @@ def writable(out: Path) -> None:
         raise InvalidInput(f"-o {out}: {place} may not be written to; give another folder")
 
 
-def search(fit: Callable[..., Result], model: Any, task: Any, out: Path, options: dict[str, Any]) -> Result:
+def search(fit: Callable[..., T], model: Any, task: Any, out: Path, options: dict[str, Any]) -> T:
     """Run `fit`, or what is called like it, with its progress shown. An interruption says what is kept."""
     from edgewise.cli.terminal import clean, console
 
     began = False
 
-    def run(tell: Tell) -> Result:
+    def run(tell: Tell) -> T:
         def progress(what: str, share: float, left: float | None) -> None:
             nonlocal began
             began = True
@@ -135,6 +158,25 @@ def finish(result: Result, out: Path) -> None:
     section(shown, "Written", facts(written(result.study, out)))
     if not result.met:
         raise BudgetMissed(f"the budget is missed; {out / 'model.edgew'} holds the nearest point")
+
+
+def finish_family(results: Sequence[Result], out: Path) -> None:
+    """All members in one table, the files, and what to do next. Raises BudgetMissed when one missed a limit."""
+    from edgewise import report
+    from edgewise.cli.terminal import console, facts, section
+
+    shown = console()
+    shown.print(report.family_table([result.study for result in results]))
+    members = [out / f"{result.study.budget.speedup:g}x" for result in results]
+    rows = [("package", f"{member / 'model.edgew'}; its own report is beside it") for member in members]
+    rows += [
+        ("report", f"{out / 'report.html'}: all members; open it in a browser"),
+        ("next", f"edgewise inspect {rows[-1][1].split(';')[0]}"),
+    ]
+    section(shown, "Written", facts(rows))
+    missed = [f"{result.study.budget.speedup:g}x" for result in results if not result.met]
+    if missed:
+        raise BudgetMissed(f"the budget is missed at {', '.join(missed)}; the packages there hold the nearest points")
 
 
 def written(study: Study, out: Path) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from edgewise import backends, measure
 from edgewise.compress.quantize import quantize_within
@@ -23,6 +24,9 @@ from edgewise.search.pace import Pace
 from edgewise.search.pruning import asked_speedup, pruned, table_for
 from edgewise.search.store import key
 from edgewise.types import Budget, Execution
+
+if TYPE_CHECKING:
+    from edgewise.compress.prune.pruning import Survey
 
 REFERENCE = "the reference: 1.0x"
 
@@ -64,6 +68,9 @@ class Climb:
     maker: Maker
     graphs: dict[str, Graph] = field(default_factory=dict)
     epochs: int = 0  # of training after pruning; 0: nothing is trained
+    seed: int = 0
+    family: tuple[float, ...] = ()  # all speedups that this run is asked for
+    survey: Survey | None = None  # what the parts are worth, once it was looked at
     notes: list[str] = field(default_factory=list)
     plans: list[PruningPlan] = field(default_factory=list)
     tables: dict[str, LatencyTable] = field(default_factory=dict)  # by the form's recipe
@@ -152,10 +159,13 @@ def start(
     *,
     structure: Callable[[], Graph] | None = None,
     epochs: int = 0,
+    seed: int = 0,
+    family: Sequence[float] = (),
 ) -> Climb:
     """Race the dense model in true fp32 on every engine of the reference set; the fastest one is 1.0x, its thread count everybody's.
 
-    structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning.
+    structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning. family: all speedups that the
+    run is asked for, of which `budget` names one.
     Raises InvalidInput when no engine of the set is installed or can run the model.
     """
     split = bench.task.split("validation")
@@ -179,8 +189,11 @@ def start(
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
         )
         bench.store.keep(baseline)
-    maker = Maker(bench, dense, structure)
-    climb = Climb(bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], maker, {baseline.key: dense}, epochs)
+    maker = Maker(bench, dense, pace, structure)
+    climb = Climb(
+        bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], maker, {baseline.key: dense}, epochs, seed,
+        tuple(family),
+    )  # fmt: skip
     for trial in trials:
         if trial.key == baseline.key:
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +10,14 @@ from typing import Any
 from edgewise import recipe as recipes
 from edgewise import registry
 from edgewise.errors import InvalidInput
-from edgewise.graph import Graph, fold
+from edgewise.graph import Graph, cost, fold
 from edgewise.search.bench import Bench
+from edgewise.search.pace import Pace
 from edgewise.search.store import key
+
+# For the estimate of time left: a step that doesn't train; a forward and a backward pass per 10⁹ multiply-accumulates on two x86 cores.
+STEP_SECONDS = 10.0
+SECONDS_PER_TRAINED_GMAC = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,17 +33,20 @@ class Made:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     structure: Graph | None = None
+    seconds: float = 0.0  # that the last step took
 
 
 @dataclass
 class Maker:
     """dense: the float graph. structure: gives the training form of the same, where the model can be trained.
 
-    supplies: what passes ask for by name besides task, device and calibration (`recipe.SUPPLIED`); callables are called when a pass asks.
+    supplies: what passes ask for by name besides task, device, calibration and progress (`recipe.SUPPLIED`); callables are called when a
+    pass asks. pace: told how far a step on the module is.
     """
 
     bench: Bench
     dense: Graph
+    pace: Pace
     structure: Callable[[], Graph] | None = None
     supplies: dict[str, Any] = field(default_factory=dict)
 
@@ -52,18 +61,19 @@ class Maker:
 
         def make() -> Graph:
             before = self.made(str(recipes.Recipe(steps[:-1])))
+            began = time.perf_counter()
             applied = self._apply(recipes.Recipe(steps[-1:]), before, on_module, store.folder / "training" / name)
             done = applied.results[-1]
             told = ((*before.touched, *done.touched), {**before.skipped, **done.skipped}, (*before.notes, *done.notes))
-            store.note(name, told)
+            store.note(name, (*told, time.perf_counter() - began))
             done_model: Any = applied.model
             return done_model.to_graph() if on_module else done_model
 
         graph, path = store.graph(name, make)
-        touched, skipped, notes = store.noted(name)
+        touched, skipped, notes, seconds = store.noted(name)
         if not on_module:
-            return Made(graph, path, tuple(touched), skipped, tuple(notes))
-        return Made(fold(graph), path, tuple(touched), skipped, tuple(notes), graph)
+            return Made(graph, path, tuple(touched), skipped, tuple(notes), seconds=seconds)
+        return Made(fold(graph), path, tuple(touched), skipped, tuple(notes), graph, seconds)
 
     def _apply(self, recipe: recipes.Recipe, before: Made, on_module: bool, checkpoint: Any) -> recipes.Applied:
         bench = self.bench
@@ -75,4 +85,11 @@ class Maker:
         structure = before.structure or (self.structure() if self.structure is not None else None)
         if structure is None:
             raise InvalidInput(f"{recipe}: this model can't be trained; give a module, or an .onnx file, instead of an exported program")
-        return recipes.apply(recipe, Network(structure), checkpoint=checkpoint, **given)
+        with self.pace.piece(self.expected(recipe.steps[-1], structure)) as tell:
+            return recipes.apply(recipe, Network(structure), checkpoint=checkpoint, progress=tell, **given)
+
+    def expected(self, step: recipes.Step, structure: Graph) -> float:
+        """Seconds that a step on the module will take, about: what trains goes through the data, the others look at some samples."""
+        macs = sum(node.macs for node in cost(structure)) / 1e9
+        samples = step.arguments.get("epochs", 0) * len(self.bench.task.split("train"))
+        return STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 Progress = Callable[[str, float, float | None], None]
 
@@ -16,12 +17,21 @@ class Pace:
         self.clock = clock
         self.started = clock()
         self.done = 0.0
+        self.shown = 0.0
         self.progress = progress or (lambda what, share, left: None)
 
-    def begin(self, what: str) -> None:
-        share = min(self.done / self.planned, 0.99)
-        rate = (self.clock() - self.started) / self.done if self.done else 1.0
-        self.progress(what, share, rate * max(self.planned - self.done, 0.0))
+    def begin(self, what: str, inner: float = 0.0) -> None:
+        """inner: planned seconds of the piece that is under way, as far as they are over."""
+        done = self.done + inner
+        self.shown = max(self.shown, min(done / self.planned, 0.99))  # more may be planned on the way: it never goes back
+        rate = (self.clock() - self.started) / done if done else 1.0
+        self.progress(what, self.shown, rate * max(self.planned - done, 0.0))
+
+    @contextmanager
+    def piece(self, seconds: float) -> Iterator[Callable[[str, float], None]]:
+        """A piece of work planned to take `seconds` that tells by itself how far it is: yields a function of (what, share 0..1)."""
+        yield lambda what, share: self.begin(what, seconds * share)
+        self.finish(seconds)
 
     def finish(self, seconds: float) -> None:
         """A piece that was planned to take `seconds` is done (or was not needed)."""

@@ -2,35 +2,40 @@
 
 ZipLM (Kurtic 2023) with a table of this device: widths are solved for in the form that will serve (int8, where int8 serves), so that the
 product of both is what was asked for. Time doesn't depend on the weights, so the plan is measured whole, and corrected, before an epoch is
-spent on it.
+spent on it. The members of a family are planned so that each is part of the one before: one run of pruning and training gives them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgewise import measure, registry
 from edgewise import recipe as recipes
-from edgewise.errors import EdgewiseError, InvalidInput
-from edgewise.graph import Graph, cost, parts, shrink
+from edgewise.errors import EdgewiseError
+from edgewise.graph import cost, parts, shrink
 from edgewise.measure import Subject
-from edgewise.measure.layermodel import Predictor, correct, latency_predictor
-from edgewise.measure.table import latency_table
-from edgewise.records import LatencyTable, PruningPlan, Trial
+from edgewise.measure.layermodel import Predictor, latency_predictor
+from edgewise.records import PruningPlan, Trial
+from edgewise.search.making import SECONDS_PER_TRAINED_GMAC, STEP_SECONDS
+from edgewise.search.planning import (
+    PLAN_SECONDS,
+    SURVEY_SECONDS,
+    TABLE_SECONDS,
+    Bounds,
+    Form,
+    keep_table,
+    solved,
+    surveyed,
+    table_of,
+    widths_for,
+)  # fmt: skip
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
 
 if TYPE_CHECKING:
-    from edgewise.compress.prune.pruning import Survey
     from edgewise.search.climb import Climb
-
-# The plan aims this much beyond what is asked, for a race's noise; prediction and measurement may part by WITHIN before it is solved again.
-MARGIN = 1.02
-WITHIN = 0.03
-ROUNDS = 5
-PLAN_SECONDS = 20.0
 
 # A form may lose this much more than the budget allows before it is retrained: training takes the quantization error back in part.
 SLACK = 0.01
@@ -38,19 +43,14 @@ SLACK = 0.01
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
 
-# For the estimate of time left: the table and the survey; a forward and a backward pass per 10⁹ multiply-accumulates on two x86 cores.
-PLANNING_SECONDS = 150.0
-SECONDS_PER_TRAINED_GMAC = 0.1
-
 
 @dataclass(frozen=True)
-class Form:
-    """How the pruned model will be served: the recipe that follows on training, the engine, and the dense model's speedup in that form."""
+class Planned:
+    """What one target comes to: the form that serves, and the width of every part in it."""
 
-    recipe: str
-    execution: Execution
-    graph: Graph
-    speedup: float
+    asked: float
+    form: Form
+    widths: Mapping[str, int]
 
 
 def asked_speedup(climb: Climb) -> float | None:
@@ -96,7 +96,7 @@ def best_form(climb: Climb, asked: float) -> Form | None:
         subjects.append(Subject(shrink(form.graph, keep, coupling=coupling).to_bytes(), form.execution))
     climb.pace.begin(f"which form is fastest when narrow, of {len(candidates)}")
     raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)
-    place = max(range(len(raced)), key=lambda i: raced[i].ratio.value if raced[i].ratio else 0.0)  # type: ignore[union-attr]
+    place = max(range(len(raced)), key=lambda i: one.value if (one := raced[i].ratio) else 0.0)
     climb.bench.store.note(memo, place)
     return candidates[place]
 
@@ -109,156 +109,95 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if climb.maker.structure is None:
         climb.notes.append("pruning wasn't tried: it trains, which an exported program can't, and which needs torch (the extra 'workshop')")
         return
-    form = best_form(climb, asked)
-    if form is None:
+    if not forms(climb):
         climb.notes.append("pruning wasn't tried: every form loses more than it may before anything is pruned")
         return
-    trained = climb.epochs * len(climb.bench.task.split("train")) * sum(node.macs for node in cost(climb.dense)) / 1e9
-    climb.pace.add(PLANNING_SECONDS + SECONDS_PER_TRAINED_GMAC * trained / (asked / form.speedup))
-    climb.maker.supplies["progress"] = lambda what, share: climb.pace.begin(what)
-    recipe = planned(climb, form, asked)
-    if recipe:
-        yield "prune", recipe, [form.execution]
-
-
-def planned(climb: Climb, form: Form, asked: float) -> str:
-    """The recipe for this form and factor; "" where pruning can't add anything, with the reason in the climb's notes."""
-    memo = key(*climb.bench.origin, "pruning plan", form.recipe, str(form.execution), asked, climb.epochs)
-    kept = climb.bench.store.noted(memo)
-    if kept is not None:
-        climb.plans += [from_json(plan.encode(), PruningPlan) for plan in kept["plans"]]
-        climb.notes += kept["notes"]
-        if kept["plans"]:
-            climb.tables[form.recipe] = table_of(climb, form)
-        return str(kept["recipe"])
-    before, said = len(climb.plans), len(climb.notes)
+    climb.pace.add(SURVEY_SECONDS + TABLE_SECONDS + 2 * PLAN_SECONDS)
     try:
-        recipe = _planned(climb, form, asked)
+        chain = planned(climb, asked)
     except EdgewiseError as error:
         climb.notes.append(f"pruning: {error}")
-        recipe = ""
-    plans = [to_json(plan).decode() for plan in climb.plans[before:]]
-    climb.bench.store.note(memo, {"recipe": recipe, "plans": plans, "notes": climb.notes[said:]})
-    return recipe
+        return
+    if chain and chain[-1].asked == asked:
+        form = chain[-1].form
+        yield "prune", " > ".join([*trained(climb, chain), *([form.recipe] if form.recipe else [])]), [form.execution]
 
 
-def _planned(climb: Climb, form: Form, asked: float) -> str:
-    table = table_of(climb, form)
-    found = _survey(climb)
-    final, table = widths_for(climb, form, table, found, asked)
-    keep_table(climb, form, table)
-    share = asked / form.speedup
-    stages = [final]
-    if share >= GRADUAL_FROM:
-        half, _ = solved(climb, form, table, found, share**0.5, least=final)
-        stages = [half, final]
-    epochs = _split(climb.epochs, len(stages))
-    steps = [f"prune(widths={_narrow(widths, found)!r}) > distill(epochs={count})" for widths, count in zip(stages, epochs, strict=True)]
-    return " > ".join([*steps, *([form.recipe] if form.recipe else [])])
+def planned(climb: Climb, asked: float) -> list[Planned]:
+    """The plans of the family up to `asked`, widest first: each part of the one before. Those that are out of reach are left out.
 
-
-def _split(epochs: int, stages: int) -> list[int]:
-    """A third for what comes first, where there are two stages."""
-    first = max(1, epochs // 3) if stages == 2 else 0
-    return [first, max(1, epochs - first)] if stages == 2 else [epochs]
-
-
-def _narrow(widths: Mapping[str, int], found: Survey) -> dict[str, int]:
-    """Only what becomes narrower: a recipe that people may read."""
-    return {name: width for name, width in widths.items() if width < found.coupling.part(name).units}
-
-
-def _survey(climb: Climb) -> Any:
-    from edgewise.compress.prune.pruning import survey
-    from edgewise.models.network import Network
-
-    if climb.maker.structure is None:
-        raise ValueError("a model without structure can't be pruned")
-    climb.pace.begin("what each part of the model is worth")
-    network = Network(climb.maker.structure())
-    return survey(network, climb.bench.calibration(), progress=lambda what, share: climb.pace.begin(what))
-
-
-def table_of(climb: Climb, form: Form) -> LatencyTable:
-    """The latency table of this form, measured here or kept from before."""
-    store, name = climb.bench.store, _table_key(climb, form)
-    kept = store.noted(name)
-    known = from_json(kept.encode(), LatencyTable) if kept else None
-    if known is not None and known.model is not None:
-        return known
-    return latency_table(
-        form.graph,
-        parts(form.graph),
-        form.execution,
-        climb.bench.inputs,
-        climb.bench.device,
-        form=form.recipe,
-        known=known,
-        keep=lambda table: store.note(name, to_json(table).decode()),
-        progress=lambda what, share: climb.pace.begin(what),
-    )
-
-
-def keep_table(climb: Climb, form: Form, table: LatencyTable) -> None:
-    climb.bench.store.note(_table_key(climb, form), to_json(table).decode())
-    climb.tables[form.recipe] = table
-
-
-def _table_key(climb: Climb, form: Form) -> str:
-    return key(*climb.bench.origin, "latency table", form.recipe, str(form.execution), form.graph.sha256)
-
-
-def solved(
-    climb: Climb, form: Form, table: LatencyTable, found: Survey, share: float, least: Mapping[str, int] | None = None
-) -> tuple[dict[str, int], float]:
-    """Widths that make the form `share` times faster, as the table predicts, and what it predicts; none below `least`.
-
-    Raises InvalidInput where that is out of reach.
+    The narrowest member is solved for first, and freely; a wider one keeps what it needs.
     """
-    coupling = parts(form.graph)
-    predict = latency_predictor(form.graph, coupling, table)
-    known = {part.name for part in coupling.parts}
+    family = sorted({asked, *(target for target in climb.family if target > 0)})
+    found: list[Planned] = []
+    least: Mapping[str, int] = {}
+    for target in reversed(family):
+        form = best_form(climb, target)
+        if form is None or form.speedup >= target:
+            continue
+        plan = _plan(climb, form, target, least, own=target == asked)
+        if plan is not None:
+            found.append(plan)
+            least = plan.widths
+    return [plan for plan in reversed(found) if plan.asked <= asked]
 
-    def time(widths: Mapping[str, int]) -> float:
-        return predict({name: width for name, width in widths.items() if name in known})
 
-    now = time({})
-    solution = found.solve(time, now / share, least)
-    if not solution.reachable:
-        most = form.speedup * now / solution.predicted
-        raise InvalidInput(f"{form.speedup * share:.3g}x is out of reach: with every part at its narrowest, {most:.3g}x is predicted")
-    return {name: width for name, width in solution.widths.items() if name in known}, now / solution.predicted
-
-
-def widths_for(climb: Climb, form: Form, table: LatencyTable, found: Survey, asked: float) -> tuple[dict[str, int], LatencyTable]:
-    """Widths that reach `asked` as measured whole: solved, raced against the reference, the table corrected, and solved again.
-
-    Where corrections end out of reach, the fastest plan that was measured. Raises InvalidInput where the first one is.
-    """
-    factor = form.speedup
-    plans: list[tuple[float, dict[str, int]]] = []
-    for _ in range(ROUNDS):
+def _plan(climb: Climb, form: Form, target: float, least: Mapping[str, int], own: bool) -> Planned | None:
+    """Kept in the study. own: its record and what there is to say of it belong to this member's study."""
+    memo = key(*climb.bench.origin, "pruning plan", form.recipe, str(form.execution), target, sorted(least.items()), climb.seed)
+    kept = climb.bench.store.noted(memo)
+    if kept is None:
+        said = len(climb.notes)
+        widths: dict[str, int] | None = None
+        plans: list[PruningPlan] = []
         try:
-            widths, predicted = solved(climb, form, table, found, asked / factor * MARGIN)
-        except InvalidInput as error:
-            if not plans:
-                raise
+            widths, table, plans = widths_for(climb, form, table_of(climb, form), target, Bounds(least, {}))
+            keep_table(climb, form, table)
+        except EdgewiseError as error:
             climb.notes.append(f"pruning: {error}")
-            break
-        small = shrink(form.graph, {name: range(width) for name, width in widths.items()})
-        climb.pace.begin(f"measuring the plan for {asked:g}x ({predicted * factor:.2f}x predicted)")
-        subject = Subject(small.to_bytes(), form.execution)
-        # As the verdict does it: where memory lies in one process moves a tiny model's time by more than the margin.
-        measured = measure.compare(
-            climb.reference.subject, subject, climb.bench.inputs, climb.bench.device, max_seconds=PLAN_SECONDS, min_pairs=30, renew_pairs=10
-        ).ratio
-        climb.plans.append(PruningPlan(asked, form.recipe, form.execution, predicted * factor, measured, _narrow(widths, found)))
-        plans.append((measured.value, widths))
-        if asked <= measured.value <= asked * (MARGIN + WITHIN):
-            break
-        table = correct(table, widths, factor / measured.value)
-    enough = [plan for plan in plans if plan[0] >= asked]
-    return (min(enough, key=lambda plan: plan[0]) if enough else max(plans, key=lambda plan: plan[0]))[1], table
+        kept = {"widths": widths, "plans": [to_json(plan).decode() for plan in plans], "notes": climb.notes[said:]}
+        del climb.notes[said:]
+        climb.bench.store.note(memo, kept)
+    if own:
+        climb.plans += [from_json(plan.encode(), PruningPlan) for plan in kept["plans"]]
+        climb.notes += kept["notes"]
+        climb.tables[form.recipe] = table_of(climb, form)
+    return Planned(target, form, kept["widths"]) if kept["widths"] is not None else None
+
+
+def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
+    """The steps of a recipe that goes through the members of `chain`, each pruned from the one before and trained for `climb.epochs`."""
+    coupling = parts(climb.dense)
+    whole = {part.name: part.units for part in coupling.parts}
+    before, reached = whole, chain[0].form.speedup
+    seeded = f", seed={climb.seed}" if climb.seed else ""
+    steps = []
+    for plan in chain:
+        stages, counts = [plan.widths], [climb.epochs]
+        if plan.asked / reached >= GRADUAL_FROM:
+            stages.insert(0, _between(climb, plan, (plan.asked * reached) ** 0.5, before))
+            counts = [max(1, climb.epochs // 3), max(1, climb.epochs - climb.epochs // 3)]
+        for widths, epochs in zip(stages, counts, strict=True):
+            narrower = {name: width for name, width in widths.items() if width < before.get(name, 0)}
+            if narrower:  # a recipe that people may read: only what becomes narrower
+                steps.append(f"prune(widths={narrower!r}{seeded})")
+            steps.append(f"distill(epochs={epochs}{seeded})")
+            before = {**before, **narrower}
+            macs = sum(node.macs for node in cost(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
+            samples = epochs * len(climb.bench.task.split("train"))
+            climb.pace.add(2 * STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs / 1e9)
+        reached = plan.asked
+    return steps
+
+
+def _between(climb: Climb, plan: Planned, factor: float, most: Mapping[str, int]) -> Mapping[str, int]:
+    """Widths on the way to `plan`, `factor` times faster than the reference. Kept in the study."""
+    memo = key(*climb.bench.origin, "on the way", plan.form.recipe, str(plan.form.execution), factor, sorted(plan.widths.items()))
+    kept: dict[str, int] | None = climb.bench.store.noted(memo)
+    if kept is None:
+        kept = solved(plan.form, table_of(climb, plan.form), surveyed(climb), factor, Bounds(plan.widths, most))[0]
+        climb.bench.store.note(memo, kept)
+    return kept
 
 
 def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Predictor:

@@ -32,14 +32,16 @@ class Store:
     """Trials and graphs under `folder`, by key.
 
     check: called before anything is kept; raises where what was found can't be trusted, as after an interrupt that an engine swallowed.
+    record: where the study itself is kept, for several that share their trials.
     """
 
-    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Path, check: Callable[[], None] = lambda: None, record: Path | None = None) -> None:
         self.folder = folder
         self._check = check
+        self._record = record or folder / "study.json"
         try:
-            for part in ("trials", "models"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
+            for part in (folder / "trials", folder / "models", self._record.parent):
+                part.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidInput(f"{folder}: can't keep a study there ({error.strerror}); give another folder") from error
 
@@ -53,11 +55,11 @@ class Store:
         return trial
 
     def study(self) -> Study | None:
-        return self._read(self.folder / "study.json", Study)
+        return self._read(self._record, Study)
 
     def close(self, study: Study) -> None:
         self._check()
-        write(self.folder / "study.json", to_json(study))
+        write(self._record, to_json(study))
 
     def graph(self, name: str, make: Callable[[], Graph]) -> tuple[Graph, str]:
         """The graph kept under that key, or made and kept; and its path inside the folder."""

@@ -140,10 +140,21 @@ class Survey:
     ranking: Mapping[str, Ranking]
     losses: Mapping[str, Mapping[int, float]]
 
-    def solve(self, predict: Callable[[Mapping[str, int]], float], target: float, least: Mapping[str, int] | None = None) -> Solution:
-        """The widths of the least divergence with predict(widths) <= target, none of them below `least`."""
-        low = least or {}
-        allowed = {part: {width: loss for width, loss in each.items() if width >= low.get(part, 0)} for part, each in self.losses.items()}
+    def solve(
+        self,
+        predict: Callable[[Mapping[str, int]], float],
+        target: float,
+        least: Mapping[str, int] | None = None,
+        most: Mapping[str, int] | None = None,
+    ) -> Solution:
+        """The widths of the least divergence with predict(widths) <= target, none of them below `least` or above `most`."""
+        low, high = least or {}, most or {}
+        allowed = {
+            part.name: {
+                w: loss for w, loss in self.losses[part.name].items() if low.get(part.name, 0) <= w <= high.get(part.name, part.units)
+            }
+            for part in self.chosen
+        }
         return solve(allowed, predict, target)
 
 
