@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/report.html (2 minutes after the install)
+demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/report.html (3 minutes after the install)
 	$(BIN)/edgewise demo
 
 test: check ## format, lint, types, then the whole suite

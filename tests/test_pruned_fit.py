@@ -12,7 +12,7 @@ from edgewise.measure import table as tables
 from edgewise.models import Intake
 from edgewise.models.resnet import ResNet
 from edgewise.records import Study
-from edgewise.search import pruning
+from edgewise.search import planning, pruning
 from edgewise.search.origin import remade
 from edgewise.train import train
 from edgewise.types import from_json
@@ -55,7 +55,7 @@ def quick(monkeypatch):
         whole = total(cost(graph)).macs
         return latency_table(graph, parts, *rest, **options, timer=lambda small, pairs: [(1.0, total(cost(small)).macs / whole)] * pairs)
 
-    monkeypatch.setattr(pruning, "latency_table", counted)
+    monkeypatch.setattr(planning, "latency_table", counted)
 
 
 def test_a_speedup_that_int8_does_not_reach_is_planned_pruned_and_trained(task, net, tmp_path):

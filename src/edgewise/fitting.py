@@ -78,6 +78,7 @@ def fit(
     epochs: int | None = None,
     seed: int = 0,
     timing_seconds: float = 90.0,
+    table_seconds: float = 90.0,
     progress: Progress | None = None,
 ) -> Result:
     """Find the most accurate form of `model` that meets `budget` on `device`.
@@ -90,12 +91,14 @@ def fit(
     epochs: of training after pruning, which is tried where engines and int8 alone don't reach the speedup; 0 never trains. Left out, 8, or
     as many as make 1,500 steps (at most 60).
     seed: of everything that draws at random. timing_seconds: the longest that the verdict's interleaved timing may take to come within 1 %
-    (a candidate's gets half); what is wider after that is called inconclusive.
+    (a candidate's gets half); what is wider after that is called inconclusive. table_seconds: about how long the latency table may take,
+    which pruning is planned by; the less, the coarser.
 
     Raises InvalidInput and its kind for what was given. A missed budget is no error here: `result.met` is False.
     """
     trained = _epochs(task) if epochs is None else epochs
-    asked = _Asked(budget, device or devices.local(), threads, _engines(engines), out, weights, trained, seed, timing_seconds, "")
+    here = device or devices.local()
+    asked = _Asked(budget, here, threads, _engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "")
     return _found(model, task, [asked], progress)[0]
 
 
@@ -111,6 +114,7 @@ def follow(
     weights: str | Path | None = None,
     seed: int = 0,
     timing_seconds: float = 90.0,
+    table_seconds: float = 90.0,
     progress: Progress | None = None,
 ) -> Result:
     """Make what `recipe` says of `model`, on the engine where it is fastest, and measure it against the reference as `fit` does.
@@ -122,7 +126,8 @@ def follow(
     """
     parse(recipe)
     nothing_lost = Budget(max_drop=1.0)
-    asked = _Asked(nothing_lost, device or devices.local(), threads, _engines(engines), out, weights, 0, seed, timing_seconds, recipe)
+    here = device or devices.local()
+    asked = _Asked(nothing_lost, here, threads, _engines(engines), out, weights, 0, seed, timing_seconds, table_seconds, recipe)
     return _found(model, task, [asked], progress)[0]
 
 
@@ -140,6 +145,7 @@ def family(
     epochs: int | None = None,
     seed: int = 0,
     timing_seconds: float = 90.0,
+    table_seconds: float = 90.0,
     progress: Progress | None = None,
 ) -> tuple[Result, ...]:
     """`fit` for several speedups in one run: each model is pruned from the one before and trained on, so that they share most of the work.
@@ -158,7 +164,7 @@ def family(
     many = tuple(
         _Asked(
             replace(base, speedup=target), device or devices.local(), threads, _engines(engines), out, weights, trained, seed,
-            timing_seconds, "", targets,
+            timing_seconds, table_seconds, "", targets,
         )
         for target in targets
     )  # fmt: skip
@@ -178,6 +184,7 @@ class _Asked:
     epochs: int
     seed: int
     timing_seconds: float
+    table_seconds: float
     recipe: str
     family: tuple[float, ...] = ()
 
@@ -187,8 +194,9 @@ class _Asked:
             raise InvalidInput(
                 f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out"
             )
-        if not self.timing_seconds > 0:
-            raise InvalidInput(f"timing_seconds={self.timing_seconds}: give a number above 0")
+        for name in ("timing_seconds", "table_seconds"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name}={getattr(self, name)}: give a number above 0")
         if self.epochs < 0:
             raise InvalidInput(f"epochs={self.epochs}: give 0 (never train) or more")
         if threads is not None and not 1 <= threads <= device.cores:
@@ -288,6 +296,7 @@ def _searched(
     climb = search.start(
         bench, dense, asked.budget, names, _counts(asked), pace,
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
+        table_seconds=asked.table_seconds,
     )  # fmt: skip
     climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution)
     study = Study(

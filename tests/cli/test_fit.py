@@ -16,7 +16,7 @@ import pytest
 
 from edgewise import measure, package
 from edgewise.cli import derive
-from edgewise.cli.fit import budget_options, drop, writable
+from edgewise.cli.fit import budget_options, drop, factors, limits, writable
 from edgewise.errors import InvalidInput
 from edgewise.records import Peaks, Study, Trial
 from edgewise.types import Budget, from_json
@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def budget(**given: str) -> Budget:
     options = budget_options()
     read = {option.name: option.read for option in options if option.read is not None}
-    return Budget(**derive.collect(options, {name: read[name](text) for name, text in given.items()}))
+    return limits(derive.collect(options, {name: read[name](text) for name, text in given.items()}))[0]
 
 
 def test_a_budget_from_options() -> None:
@@ -52,6 +52,19 @@ def test_every_limit_is_an_option() -> None:
 
     names = {name for option in budget_options() for name in (option.name, "relative_drop")}
     assert {field.name for field in fields(Budget)} <= names
+
+
+@pytest.mark.parametrize(("text", "values"), [("2.5", (2.5,)), ("2,4, 8", (2.0, 4.0, 8.0)), ("4x", (4.0,))])
+def test_one_speedup_is_the_budgets_and_several_a_familys(text: str, values: tuple[float, ...]) -> None:
+    asked, speedups = limits({"speedups": factors(text), "max_drop": 0.02})
+    assert speedups == values
+    assert asked == Budget(speedup=values[0] if len(values) == 1 else None, max_drop=0.02)
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0", "-2", "2;4", "inf", "nan"])
+def test_a_speedup_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        factors(text)
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,17 @@ def test_the_pace_corrects_its_estimate():
     pace.finish(5)
     pace.begin("second")
     assert told == [("first", 0.0, 10.0), ("second", 0.5, 10.0)]
+
+
+def test_the_pace_moves_within_a_piece_and_never_back():
+    now, told = [0.0], []
+    pace = Pace(10, lambda what, share, left: told.append((share, left)), clock=lambda: now[0])
+    with pace.piece(5) as tell:
+        now[0] = 4.0
+        tell("half of it", 0.5)
+    assert told == [(0.25, pytest.approx(4 / 2.5 * 7.5))]
+    pace.begin("next")
+    assert told[-1][0] == 0.5
+    pace.add(10)  # more work than was thought
+    pace.begin("more")
+    assert told[-1] == (0.5, pytest.approx(4 / 5 * 15))

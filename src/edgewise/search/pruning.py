@@ -22,7 +22,6 @@ from edgewise.search.making import SECONDS_PER_TRAINED_GMAC, STEP_SECONDS
 from edgewise.search.planning import (
     PLAN_SECONDS,
     SURVEY_SECONDS,
-    TABLE_SECONDS,
     Bounds,
     Form,
     keep_table,
@@ -112,7 +111,7 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if not forms(climb):
         climb.notes.append("pruning wasn't tried: every form loses more than it may before anything is pruned")
         return
-    climb.pace.add(SURVEY_SECONDS + TABLE_SECONDS + 2 * PLAN_SECONDS)
+    climb.pace.add(SURVEY_SECONDS + climb.table_seconds + 2 * PLAN_SECONDS)
     try:
         chain = planned(climb, asked)
     except EdgewiseError as error:

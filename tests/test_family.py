@@ -1,0 +1,139 @@
+"""Several speedups in one run: real engines, a tiny trained net, a table of operations."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise import measure, search
+from edgewise.errors import InvalidInput
+from edgewise.graph import cost, total
+from edgewise.measure import table as tables
+from edgewise.models.resnet import ResNet
+from edgewise.recipe import parse
+from edgewise.records import Interval
+from edgewise.search import planning, verdict
+from edgewise.train import train
+
+ASKED = {"threads": 1, "engines": ("onnxruntime",), "epochs": 2}
+SPEEDUPS = (1.5, 2.0, 4.5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A family, the folder it lies in, and how often the test split had been opened when something was chosen."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 4, 500)
+    images = generator.integers(0, 120, (500, 12, 12), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[top : top + 6, left : left + 6] += 100
+    folder = tmp_path_factory.mktemp("family")
+    np.savez(folder / "shapes.npz", images=images, labels=labels)
+    task = ew.tasks.image_classification(folder / "shapes.npz", calibration=32)
+    torch.manual_seed(0)
+    net = train(ResNet(blocks=1, classes=4, channels=1, width=16), task, epochs=2, batch_size=32, learning_rate=0.05).model
+    order = []
+    with pytest.MonkeyPatch.context() as patch:
+        by_operations(patch)
+        chosen, judged = search.Climb.chosen, verdict.verdict
+        patch.setattr(search.Climb, "chosen", lambda *a, **k: (order.append("chosen"), chosen(*a, **k))[1])
+        patch.setattr("edgewise.fitting.judged", lambda *a, **k: (order.append("test split"), judged(*a, **k))[1])
+        results = ew.family(net, task, speedups=SPEEDUPS[::-1], budget=ew.Budget(max_drop=0.5), out=folder / "out", **ASKED)
+    return results, folder / "out", order, (net, task)
+
+
+def by_operations(patch):
+    """A clock that counts operations: what is planned is then what is found, and the way is the same on every machine."""
+    counted = {}
+
+    def operations(model):
+        if model not in counted:
+            counted[model] = total(cost(ew.graph.Graph.from_bytes(model))).macs
+        return counted[model]
+
+    race, compare, profile, latency_table = measure.race, measure.compare, measure.profile, tables.latency_table
+
+    def compared(first, second, *rest, **options):
+        quick = compare(first, second, *rest, **{**options, "max_seconds": 0.2, "block_ms": 5, "min_pairs": 6})
+        ratio = operations(first.model) / operations(second.model)
+        return replace(quick, ratio=Interval(ratio, ratio, ratio, 30))
+
+    def raced(subjects, *rest, **options):
+        quick = race(subjects, *rest, block_ms=5, min_rounds=6, rounds=6)
+        first = operations(subjects[0].model)
+        ratios = [first / operations(one.subject.model) for one in quick]
+        return [replace(one, ratio=Interval(ratio, ratio, ratio, 6)) for one, ratio in zip(quick, ratios, strict=True)]
+
+    def table(graph, parts, *rest, **options):
+        whole = total(cost(graph)).macs
+        return latency_table(graph, parts, *rest, **options, timer=lambda small, pairs: [(1.0, total(cost(small)).macs / whole)] * pairs)
+
+    patch.setattr(measure, "compare", compared)
+    patch.setattr(measure, "race", raced)
+    patch.setattr(measure, "profile", lambda *a, **k: profile(*a, **{**k, "seconds": 0.05}))
+    patch.setattr(measure, "peaks", lambda device, threads: ew.records.Peaks(threads, 50.0, 100.0, 10.0))
+    patch.setattr(search.climb, "INT8", ("quantize(rounding='nearest')",))
+    patch.setattr(planning, "latency_table", table)
+
+
+def test_every_member_gets_what_it_was_asked_for(made):
+    results, _, _, _ = made
+    assert [result.study.budget.speedup for result in results] == list(SPEEDUPS)
+    for result, asked in zip(results, SPEEDUPS, strict=True):
+        assert result.met, result.study.verdict.summary
+        assert result.study.plans[-1].asked == asked
+        assert result.study.verdict.speedup.ratio.value == pytest.approx(result.study.plans[-1].measured.value, rel=0.02)
+
+
+def test_each_member_goes_on_from_the_one_before(made):
+    results, folder, _, _ = made
+    recipes = [result.study.trial(result.study.verdict.trial).recipe for result in results]
+    for before, after in pairwise(recipes):
+        assert after.startswith(before)
+    stages = [step.name for step in parse(recipes[-1]).steps]
+    assert stages == ["prune", "distill"] * 4  # 4.5x is more than twice 2x: it goes in two stages
+    # What they share was made once.
+    kept = {path.name for path in (folder / "study" / "training").iterdir()}
+    assert len(kept) == stages.count("distill")
+
+
+def test_no_choice_comes_after_a_look_at_the_test_split(made):
+    assert made[2] == ["chosen"] * 3 + ["test split"] * 3
+
+
+def test_what_lies_in_the_folders(made):
+    results, folder, _, _ = made
+    for result, asked in zip(results, SPEEDUPS, strict=True):
+        member = folder / f"{asked:g}x"
+        assert ew.package.open(member / "model.edgew").content_id == result.best.content_id
+        assert (member / "report.html").exists() and (member / "study.json").exists()
+    assert "1.5" in (folder / "report.html").read_text()
+
+
+def test_what_each_step_did_and_what_is_left_of_the_parts(made):
+    study = made[0][-1].study
+    recipe = study.trial(study.verdict.trial).recipe
+    assert [effect.step for effect in study.steps] == ["", *(str(step) for step in parse(recipe).steps)]
+    operations = [effect.operations for effect in study.steps]
+    assert operations == sorted(operations, reverse=True) and operations[0] == study.model.operations
+    assert study.steps[0].seconds == 0 and all(effect.seconds > 0 for effect in study.steps[1:])
+    assert operations[0] / operations[-1] == pytest.approx(study.steps[-1].speedup.value)
+    plan = study.plans[-1].widths
+    assert {one.part: one.width for one in study.widths if one.width < one.units} == dict(plan)
+    assert any(one.width == one.units for one in study.widths) or len(plan) == len(study.widths)
+
+
+def test_the_same_call_again_makes_nothing_again(made, monkeypatch):
+    results, folder, _, (net, task) = made
+    monkeypatch.setattr(search, "start", lambda *a, **k: pytest.fail("searched again"))
+    again = ew.family(net, task, speedups=SPEEDUPS, budget=ew.Budget(max_drop=0.5), out=folder, **ASKED)
+    assert [one.study for one in again] == [one.study for one in results]
+
+
+def test_a_family_of_nothing():
+    with pytest.raises(InvalidInput, match="speedups is empty"):
+        ew.family("model.onnx", None, speedups=[], budget=ew.Budget())
