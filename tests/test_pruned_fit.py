@@ -85,6 +85,30 @@ def test_out_of_reach_is_said_before_anything_is_trained(task, net, tmp_path, mo
     assert not any(trial.rung == "prune" for trial in result.study.trials)
 
 
+def test_no_table_is_measured_for_what_is_out_of_reach(task, net, monkeypatch):
+    monkeypatch.setattr(planning, "latency_table", lambda *a, **k: pytest.fail("minutes were spent on a table"))
+    monkeypatch.setattr(pruning, "forms", lambda climb: [one for one in FORMS(climb) if not one.recipe])
+    result = ew.fit(net, task, budget=ew.Budget(speedup=100.0, max_drop=0.5), epochs=2, **ASKED)
+    note = next(note for note in result.study.notes if "out of reach" in note)
+    assert 1 < float(note.split("this model is ")[1].split("x as fast")[0]) < 100
+    assert "100x was asked" in result.study.verdict.summary and result.best.graph().size_bytes
+
+
+def test_a_model_without_a_prunable_part_says_so(task, monkeypatch):
+    monkeypatch.setattr(pruning, "forms", lambda climb: [one for one in FORMS(climb) if not one.recipe])
+    torch.manual_seed(0)
+    flat = train(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 4)), task, epochs=1, batch_size=64).model
+    result = ew.fit(flat, task, budget=ew.Budget(speedup=50.0, max_drop=0.5), epochs=2, **ASKED)
+    assert any("50x is out of reach: no part of this model can be pruned" in note for note in result.study.notes)
+    assert not result.met and not result.study.tables
+
+
+def test_as_fast_as_it_is_needs_nothing(task, net):
+    result = ew.fit(net, task, budget=ew.Budget(speedup=1.0, max_drop=0.0), epochs=2, **ASKED)
+    assert result.met and result.study.trial(result.study.verdict.trial).recipe == ""
+    assert not result.study.plans
+
+
 def test_one_recipe(task, net, tmp_path):
     result = fitting.follow(net, task, recipe=RECIPE, out=tmp_path, **ASKED)
     trial = result.study.trial(result.study.verdict.trial)

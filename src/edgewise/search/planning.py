@@ -26,6 +26,9 @@ WITHIN = 0.03
 ROUNDS = 8
 PLAN_SECONDS = 20.0
 
+# Channels that every part is left with, to see how fast a model can become.
+NARROWEST = (1, 4, 8)
+
 # For the estimate of time left, on two x86 cores.
 SURVEY_SECONDS = 70.0
 
@@ -81,6 +84,33 @@ def table_of(climb: Climb, form: Form) -> LatencyTable:
             known=known,
             keep=lambda table: store.note(name, to_json(table).decode()),
             progress=tell,
+        )
+
+
+def within_reach(climb: Climb, form: Form, asked: float) -> None:
+    """Raises InvalidInput where even the narrowest form isn't `asked` times faster than the reference: how fast it is, as measured.
+
+    A look of seconds, before minutes go into a table. Engines compute whole vectors of channels, so the fastest need not have the fewest.
+    """
+    coupling = parts(form.graph)
+    if not coupling.parts:
+        why = "; ".join(f"{name}: {reason}" for name, reason in list(coupling.fixed.items())[:3])
+        raise InvalidInput(f"{asked:g}x is out of reach: no part of this model can be pruned ({why or 'it has no layers with units'})")
+    memo = key(*climb.bench.origin, "narrowest", form.recipe, str(form.execution))
+    fastest = climb.bench.store.noted(memo)
+    if fastest is None:
+        climb.pace.begin("how fast the narrowest form of this model is")
+        subjects = [climb.reference.subject]
+        for width in NARROWEST:
+            keep = {part.name: range(0 if part.removable else min(width, part.units)) for part in coupling.parts}
+            subjects.append(Subject(shrink(form.graph, keep, coupling=coupling).to_bytes(), form.execution))
+        raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)[1:]
+        fastest = max((one.ratio.high for one in raced if one.ratio), default=0.0)
+        climb.bench.store.note(memo, fastest)
+    if asked > fastest:
+        raise InvalidInput(
+            f"{asked:g}x is out of reach: with every part at its narrowest, this model is {fastest:.3g}x as fast; "
+            "what is left can't be pruned, and is the engine's own time"
         )
 
 

@@ -29,6 +29,7 @@ from edgewise.search.planning import (
     surveyed,
     table_of,
     widths_for,
+    within_reach,
 )  # fmt: skip
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
@@ -150,6 +151,7 @@ def _plan(climb: Climb, form: Form, target: float, least: Mapping[str, int], own
         widths: dict[str, int] | None = None
         plans: list[PruningPlan] = []
         try:
+            within_reach(climb, form, target)
             widths, table, plans = widths_for(climb, form, table_of(climb, form), target, Bounds(least, {}))
             keep_table(climb, form, table)
         except EdgewiseError as error:
