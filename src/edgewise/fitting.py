@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
-import math
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewise import __version__, backends, devices, measure, package, report, search, tasks
+from edgewise import devices, measure, package, report, search, tasks
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, summary
 from edgewise.interrupts import interruptible
@@ -23,6 +19,7 @@ from edgewise.models import Intake
 from edgewise.recipe import parse
 from edgewise.records import Device, Study, Trial
 from edgewise.search.account import effects, widths
+from edgewise.search.asked import Asked, chosen_engines, usual_epochs, versions
 from edgewise.search.climb import INT8
 from edgewise.search.origin import Teacher, dense_of, structure_of
 from edgewise.search.pace import Progress
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
     from edgewise.tasks import TrainingTask
 
 STUDY_FORMAT = 1
-
-# Training after pruning, unless told otherwise: distill's batches.
-BATCH, LEAST_EPOCHS, MOST_EPOCHS, LEAST_STEPS = 128, 8, 60, 1500
 
 # Seconds, for the estimate that is given before the work: samples through engine and quantizer, per 10⁹ multiply-accumulates; one race; the
 # verdict. Measured on two x86 cores; the pace corrects them as the work goes on.
@@ -96,9 +90,9 @@ def fit(
 
     Raises InvalidInput and its kind for what was given. A missed budget is no error here: `result.met` is False.
     """
-    trained = _epochs(task) if epochs is None else epochs
+    trained = usual_epochs(task) if epochs is None else epochs
     here = device or devices.local()
-    asked = _Asked(budget, here, threads, _engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "")
+    asked = Asked(budget, here, threads, chosen_engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "")
     return _found(model, task, [asked], progress)[0]
 
 
@@ -127,7 +121,7 @@ def follow(
     parse(recipe)
     nothing_lost = Budget(max_drop=1.0)
     here = device or devices.local()
-    asked = _Asked(nothing_lost, here, threads, _engines(engines), out, weights, 0, seed, timing_seconds, table_seconds, recipe)
+    asked = Asked(nothing_lost, here, threads, chosen_engines(engines), out, weights, 0, seed, timing_seconds, table_seconds, recipe)
     return _found(model, task, [asked], progress)[0]
 
 
@@ -159,11 +153,11 @@ def family(
     targets = tuple(sorted(set(speedups)))
     if not targets:
         raise InvalidInput("speedups is empty; give one or more, as [2, 4, 8]")
-    trained = _epochs(task) if epochs is None else epochs
+    trained = usual_epochs(task) if epochs is None else epochs
     base = budget or Budget()
     many = tuple(
-        _Asked(
-            replace(base, speedup=target), device or devices.local(), threads, _engines(engines), out, weights, trained, seed,
+        Asked(
+            replace(base, speedup=target), device or devices.local(), threads, chosen_engines(engines), out, weights, trained, seed,
             timing_seconds, table_seconds, "", targets,
         )
         for target in targets
@@ -171,46 +165,7 @@ def family(
     return _found(model, task, many, progress)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one."""
-
-    budget: Budget
-    device: Device
-    threads: int | None
-    engines: tuple[str, ...]
-    out: str | Path | None
-    weights: str | Path | None
-    epochs: int
-    seed: int
-    timing_seconds: float
-    table_seconds: float
-    recipe: str
-    family: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        budget, device, threads = self.budget, self.device, self.threads
-        if budget.energy_mj is not None and device.energy.startswith("none"):
-            raise InvalidInput(
-                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out"
-            )
-        for name in ("timing_seconds", "table_seconds"):
-            if not getattr(self, name) > 0:
-                raise InvalidInput(f"{name}={getattr(self, name)}: give a number above 0")
-        if self.epochs < 0:
-            raise InvalidInput(f"epochs={self.epochs}: give 0 (never train) or more")
-        if threads is not None and not 1 <= threads <= device.cores:
-            raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
-
-    @property
-    def member(self) -> Path | None:
-        """The folder of this package and report: `out`, or one in it for each member of a family."""
-        if self.out is None:
-            return None
-        return Path(self.out) / f"{self.budget.speedup:g}x" if self.family else Path(self.out)
-
-
-def _found(model: Any, task: Any, many: Sequence[_Asked], progress: Progress | None) -> tuple[Result, ...]:
+def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | None) -> tuple[Result, ...]:
     """The main job for each of `many`, which differ in their budgets: reference, search (or the one recipe), verdict, package.
 
     Verdicts come after the last choice: they read the test split.
@@ -230,7 +185,7 @@ def _found(model: Any, task: Any, many: Sequence[_Asked], progress: Progress | N
                 searched.append(done)
                 continue
             if task.split("validation").targets is None:
-                task = self_labelled(task, dense, asked.engines, _counts(asked)[-1], ("validation",))
+                task = self_labelled(task, dense, asked.engines, asked.counts[-1], ("validation",))
             one = _searched(source, dense, task, asked, store, study_key, teacher, progress)
             if teacher is None:
                 teacher = one.climb.maker.supplies["teacher"]
@@ -243,7 +198,7 @@ def _found(model: Any, task: Any, many: Sequence[_Asked], progress: Progress | N
 class _Searched:
     """A search that has chosen, before its verdict."""
 
-    asked: _Asked
+    asked: Asked
     task: Any
     climb: search.Climb
     chosen: Trial
@@ -251,13 +206,13 @@ class _Searched:
     began: float
 
 
-def _origin(dense: Graph, task: Any, asked: _Asked) -> tuple[str, ...]:
+def _origin(dense: Graph, task: Any, asked: Asked) -> tuple[str, ...]:
     """What every key of the study covers."""
-    versions, counts = _versions(asked.engines), _counts(asked)
-    return dense.sha256, task.fingerprint(), asked.device.key, repr(versions), str(asked.seed), repr(asked.engines), repr(counts)
+    told = (versions(asked.engines), asked.seed, asked.engines, asked.counts)
+    return dense.sha256, task.fingerprint(), asked.device.key, *map(repr, told)
 
 
-def _finished(store: search.Store, study_key: str, asked: _Asked) -> Result | None:
+def _finished(store: search.Store, study_key: str, asked: Asked) -> Result | None:
     """What the same call left there before."""
     before = store.study()
     if asked.member is None or before is None or before.verdict is None or before.notes[:1] != (study_key,):
@@ -270,7 +225,7 @@ def _searched(
     source: Intake,
     dense: Graph,
     task: Any,
-    asked: _Asked,
+    asked: Asked,
     store: search.Store,
     study_key: str,
     teacher: Teacher | None,
@@ -294,7 +249,7 @@ def _searched(
     what = f"{asked.budget.speedup:g}x: about" if asked.family else "about"
     pace.begin(f"{what} {_minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
     climb = search.start(
-        bench, dense, asked.budget, names, _counts(asked), pace,
+        bench, dense, asked.budget, names, asked.counts, pace,
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
         table_seconds=asked.table_seconds,
     )  # fmt: skip
@@ -310,7 +265,7 @@ def _searched(
         reference=climb.baseline.key,
         trials=tuple(climb.trials),
         verdict=None,
-        versions=_versions(names),
+        versions=versions(names),
         notes=(study_key,),
     )
     store.close(study)
@@ -344,46 +299,6 @@ def _judged(one: _Searched) -> Result:
     if asked.member is not None:
         best.save(asked.member / "model.edgew")
         found.report(asked.member / "report.html")
-    return found
-
-
-def _counts(asked: _Asked) -> tuple[int, ...]:
-    """Thread counts that the reference is tried with."""
-    return (asked.threads,) if asked.threads else _thread_counts(asked.device.cores)
-
-
-def _epochs(task: TrainingTask) -> int:
-    """Enough to recover from pruning: pictures in the ten thousands need few passes, a small set many."""
-    steps = max(1, len(task.split("train")) // BATCH)
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
-
-
-def _engines(engines: Sequence[str] | None) -> tuple[str, ...]:
-    installed = tuple(backends.installed())
-    if engines is None:
-        return installed
-    for name in engines:
-        backends.get(name)  # an unknown name has its own error
-        if name not in installed and ":" not in name:
-            raise InvalidInput(f"engine {name!r} isn't installed; installed are {', '.join(installed)}")
-    return tuple(engines)
-
-
-def _thread_counts(cores: int) -> tuple[int, ...]:
-    """1, 2, 4 … up to all cores."""
-    counts = [1]
-    while counts[-1] * 2 <= cores:
-        counts.append(counts[-1] * 2)
-    return tuple(sorted({*counts, cores}))
-
-
-def _versions(names: Sequence[str]) -> dict[str, str]:
-    found = {"edgewise": __version__, "python": platform.python_version()}
-    for name in ("numpy", "onnx", "torch", *names):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

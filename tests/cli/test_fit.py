@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said_before_any_work(edgewise: Edgewise, model: Path, 
         ([*good, "--threads", "999"], "usable cores"),
         ([*good, "--engines", "fastest"], "unknown backend"),
         ([*good, "--max-drop", "300%"], "--max-drop"),
-        ([*good, "--speedup", "-1"], "speedup=-1.0"),
+        ([*good, "--speedup", "-1"], "give a number above 0"),
         ([*good, "--size", "8"], "--size"),
         ([*good, "--task", "no_such_module:task"], "no_such_module"),
     ):

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgewise import registry
 from edgewise.backends import signature as signatures
-from edgewise.devices import isa
+from edgewise.devices import isa, multiplies_bf16
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.types import Execution, Inputs, Outputs, Runner, Signature
 
@@ -42,7 +42,7 @@ class OpenVino:
         return str(_engine().__version__).partition("-")[0]
 
     def precisions(self) -> tuple[str, ...]:
-        return ("fp32", "bf16") if {"avx512_bf16", "amx_bf16"} & set(isa()) else ("fp32",)
+        return ("fp32", "bf16") if multiplies_bf16(isa()) else ("fp32",)
 
     def load(self, model: bytes, execution: Execution) -> Runner:
         """Raises InvalidModel when the engine refuses the graph, InvalidInput for an option or a thread count that it doesn't have."""

@@ -118,7 +118,7 @@ def warnings(device: Device, seen: Conditions, *, quota: float | None = None) ->
             )
     elif device.arch in ("aarch64", "arm64") and not {"asimddp", "i8mm"} & isa:
         rows.append(("no dot product", "this core has no int8 dot product: int8 saves memory, but may not be faster than fp32"))
-    if {"avx512_bf16", "amx_bf16"} & isa:
+    if cpu.multiplies_bf16(isa):
         rows.append(
             (
                 "bf16",

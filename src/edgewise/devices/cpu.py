@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path("/")
@@ -47,6 +48,11 @@ def isa(root: Path = ROOT) -> tuple[str, ...]:
     """Instruction sets that matter to inference, in ISA's order; empty where /proc/cpuinfo is absent (macOS)."""
     flags = {flag for key, value in _cpuinfo(root) if key in ("flags", "Features") for flag in value.split()}
     return tuple(name for name in ISA if name in flags)
+
+
+def multiplies_bf16(sets: Collection[str]) -> bool:
+    """Whether an x86 core with these instruction sets multiplies bfloat16 itself; others emulate it, slower than fp32."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(sets)
 
 
 def name(root: Path = ROOT) -> str:

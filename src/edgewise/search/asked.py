@@ -1,0 +1,101 @@
+"""What a search was asked for, checked, and what follows from it: epochs, engines, thread counts, versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewise import __version__, backends
+from edgewise.errors import InvalidInput
+from edgewise.records import Device
+from edgewise.types import Budget
+
+if TYPE_CHECKING:
+    from edgewise.tasks import TrainingTask
+
+# Training after pruning, unless told otherwise: distill's batches.
+BATCH, LEAST_EPOCHS, MOST_EPOCHS, LEAST_STEPS = 128, 8, 60, 1500
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one."""
+
+    budget: Budget
+    device: Device
+    threads: int | None
+    engines: tuple[str, ...]
+    out: str | Path | None
+    weights: str | Path | None
+    epochs: int
+    seed: int
+    timing_seconds: float
+    table_seconds: float
+    recipe: str
+    family: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        budget, device, threads = self.budget, self.device, self.threads
+        if budget.energy_mj is not None and device.energy.startswith("none"):
+            raise InvalidInput(
+                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out"
+            )
+        for name in ("timing_seconds", "table_seconds"):
+            if not getattr(self, name) > 0:
+                raise InvalidInput(f"{name}={getattr(self, name)}: give a number above 0")
+        if self.epochs < 0:
+            raise InvalidInput(f"epochs={self.epochs}: give 0 (never train) or more")
+        if threads is not None and not 1 <= threads <= device.cores:
+            raise InvalidInput(f"threads={threads}: {device.name} has {device.cores} usable cores; give 1 to {device.cores}")
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Thread counts that the reference is tried with."""
+        return (self.threads,) if self.threads else _doubling(self.device.cores)
+
+    @property
+    def member(self) -> Path | None:
+        """The folder of this package and report: `out`, or one in it for each member of a family."""
+        if self.out is None:
+            return None
+        return Path(self.out) / f"{self.budget.speedup:g}x" if self.family else Path(self.out)
+
+
+def usual_epochs(task: TrainingTask) -> int:
+    """Enough to recover from pruning: pictures in the ten thousands need few passes, a small set many."""
+    steps = max(1, len(task.split("train")) // BATCH)
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
+
+
+def chosen_engines(engines: Sequence[str] | None) -> tuple[str, ...]:
+    installed = tuple(backends.installed())
+    if engines is None:
+        return installed
+    for name in engines:
+        backends.get(name)  # an unknown name has its own error
+        if name not in installed and ":" not in name:
+            raise InvalidInput(f"engine {name!r} isn't installed; installed are {', '.join(installed)}")
+    return tuple(engines)
+
+
+def _doubling(cores: int) -> tuple[int, ...]:
+    """1, 2, 4 … up to all cores."""
+    counts = [1]
+    while counts[-1] * 2 <= cores:
+        counts.append(counts[-1] * 2)
+    return tuple(sorted({*counts, cores}))
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    found = {"edgewise": __version__, "python": platform.python_version()}
+    for name in ("numpy", "onnx", "torch", *names):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
