@@ -13,6 +13,7 @@ from edgewise.models import Intake
 from edgewise.models.resnet import ResNet
 from edgewise.records import Study
 from edgewise.search import planning, pruning
+from edgewise.search.limits import Limits
 from edgewise.search.origin import remade
 from edgewise.train import train
 from edgewise.types import from_json
@@ -61,7 +62,7 @@ def quick(monkeypatch):
 def test_a_speedup_that_int8_does_not_reach_is_planned_pruned_and_trained(task, net, tmp_path):
     budget = ew.Budget(speedup=30.0, max_drop=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "asked_speedup", lambda climb: 2.0)  # 30x of a tiny net is out of reach; the plan is made for 2x
+        patch.setattr(pruning, "asked_limits", lambda climb: Limits(2.0))  # 30x of a tiny net is out of reach; the plan is made for 2x
         patch.setattr(pruning, "forms", lambda climb: [one for one in FORMS(climb) if not one.recipe])
         result = ew.fit(net, task, budget=budget, epochs=2, out=tmp_path, **ASKED)
     plan = result.study.plans[0]
@@ -107,6 +108,24 @@ def test_as_fast_as_it_is_needs_nothing(task, net):
     result = ew.fit(net, task, budget=ew.Budget(speedup=1.0, max_drop=0.0), epochs=2, **ASKED)
     assert result.met and result.study.trial(result.study.verdict.trial).recipe == ""
     assert not result.study.plans
+
+
+def test_bytes_alone_are_pruned_for_without_a_table(task, net, tmp_path):
+    dense = ew.fit(net, task, budget=ew.Budget(max_drop=1.0), epochs=0, **ASKED)
+    limit = int(dense.best.size_bytes * 0.8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search.climb, "RUNGS", (pruning.pruned,))  # integers alone would do
+        result = ew.fit(net, task, budget=ew.Budget(size_bytes=limit, max_drop=0.5), epochs=2, out=tmp_path, **ASKED)
+    assert result.met and limit * 0.7 < result.best.size_bytes <= limit, result.study.verdict.summary
+    assert not result.study.tables and any(one.width < one.units for one in result.study.widths)
+
+
+def test_bytes_out_of_reach_are_said_before_anything_is_trained(task, net, monkeypatch):
+    monkeypatch.setattr("edgewise.compress.distill.distill", None)
+    result = ew.fit(net, task, budget=ew.Budget(size_bytes=1000, memory_bytes=10**9, max_drop=0.5), epochs=2, **ASKED)
+    note = next(note for note in result.study.notes if "out of reach" in note)
+    assert "its package takes" in note and "1 kB" in note
+    assert not result.met and not any(trial.rung == "prune" for trial in result.study.trials)
 
 
 def test_one_recipe(task, net, tmp_path):

@@ -19,9 +19,10 @@ from edgewise.recipe import Later
 from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import Bench, Candidate, Reference, race_speedup
 from edgewise.search.choose import best, outcomes_of
+from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
-from edgewise.search.pruning import asked_speedup, pruned, table_for
+from edgewise.search.pruning import pruned, table_for
 from edgewise.search.store import key
 from edgewise.types import Budget, Execution
 

@@ -1,4 +1,4 @@
-"""Widths for a speedup: solved for on a latency table of the form that serves, measured whole and corrected before an epoch is trained."""
+"""Widths for a budget: solved for on a latency table of the form that serves, measured whole and corrected before an epoch is trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from edgewise.graph import Graph, parts, shrink
 from edgewise.measure import Subject
 from edgewise.measure.layermodel import correct, latency_predictor
 from edgewise.measure.table import latency_table
-from edgewise.records import LatencyTable, PruningPlan
+from edgewise.records import Interval, LatencyTable, PruningPlan
+from edgewise.search.limits import Bytes, Form, Limits, Predict, bytes_predictor
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
 
@@ -31,16 +32,6 @@ NARROWEST = (1, 4, 8)
 
 # For the estimate of time left, on two x86 cores.
 SURVEY_SECONDS = 70.0
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the pruned model will be served: the recipe that follows on training, the engine, and the dense model's speedup in that form."""
-
-    recipe: str
-    execution: Execution
-    graph: Graph
-    speedup: float
 
 
 @dataclass(frozen=True)
@@ -87,31 +78,76 @@ def table_of(climb: Climb, form: Form) -> LatencyTable:
         )
 
 
-def within_reach(climb: Climb, form: Form, asked: float) -> None:
-    """Raises InvalidInput where even the narrowest form isn't `asked` times faster than the reference: how fast it is, as measured.
+@dataclass(frozen=True)
+class Reach:
+    """What a form comes to with every part at its narrowest, as far as it is bound: as measured."""
 
-    A look of seconds, before minutes go into a table. Engines compute whole vectors of channels, so the fastest need not have the fewest.
-    """
+    widths: Mapping[str, int]
+    speedup: float | None = None
+    size_bytes: float | None = None
+    memory_bytes: float | None = None
+
+
+def within_reach(climb: Climb, form: Form, limits: Limits) -> Reach:
+    """How far the form can go. Raises InvalidInput where that isn't far enough: a look of seconds, before minutes go into a table."""
     coupling = parts(form.graph)
     if not coupling.parts:
         why = "; ".join(f"{name}: {reason}" for name, reason in list(coupling.fixed.items())[:3])
-        raise InvalidInput(f"{asked:g}x is out of reach: no part of this model can be pruned ({why or 'it has no layers with units'})")
+        raise InvalidInput(f"{limits} is out of reach: no part of this model can be pruned ({why or 'it has no layers with units'})")
+    widths = {part.name: 0 if part.removable else 1 for part in coupling.parts}
+    small = shrunk(form, widths)
+    reach = Reach(
+        widths,
+        _fastest(climb, form) if limits.speedup is not None else None,
+        climb.bench.package_bytes(small) if limits.size_bytes is not None else None,
+        memory_of(climb, small, form.execution) if limits.memory_bytes is not None else None,
+    )
+    if limits.speedup is not None and reach.speedup is not None and limits.speedup > reach.speedup:
+        raise InvalidInput(
+            f"{limits.speedup:g}x is out of reach: with every part at its narrowest, this model is {reach.speedup:.3g}x as fast; "
+            "what is left can't be pruned, and is the engine's own time"
+        )
+    for asked, found, what in (
+        (limits.size_bytes, reach.size_bytes, "its package"),
+        (limits.memory_bytes, reach.memory_bytes, "its memory, the engine's own included,"),
+    ):
+        if asked is not None and found is not None and found > asked:
+            raise InvalidInput(
+                f"{asked / 1e3:,.0f} kB is out of reach: with every part at its narrowest, {what} takes {found / 1e3:,.0f} kB"
+            )
+    return reach
+
+
+def _fastest(climb: Climb, form: Form) -> float:
+    """Over the reference, the upper end of the interval. Engines compute whole vectors: the fastest need not have the fewest channels."""
     memo = key(*climb.bench.origin, "narrowest", form.recipe, str(form.execution))
-    fastest = climb.bench.store.noted(memo)
+    fastest: float | None = climb.bench.store.noted(memo)
     if fastest is None:
         climb.pace.begin("how fast the narrowest form of this model is")
         subjects = [climb.reference.subject]
         for width in NARROWEST:
-            keep = {part.name: range(0 if part.removable else min(width, part.units)) for part in coupling.parts}
-            subjects.append(Subject(shrink(form.graph, keep, coupling=coupling).to_bytes(), form.execution))
+            widths = {part.name: 0 if part.removable else min(width, part.units) for part in parts(form.graph).parts}
+            subjects.append(Subject(shrunk(form, widths).to_bytes(), form.execution))
         raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)[1:]
         fastest = max((one.ratio.high for one in raced if one.ratio), default=0.0)
         climb.bench.store.note(memo, fastest)
-    if asked > fastest:
-        raise InvalidInput(
-            f"{asked:g}x is out of reach: with every part at its narrowest, this model is {fastest:.3g}x as fast; "
-            "what is left can't be pruned, and is the engine's own time"
-        )
+    return fastest
+
+
+def memory_of(climb: Climb, graph: Graph, execution: Execution) -> float:
+    """Peak bytes of the graph in a process of its own. Kept in the study."""
+    memo = key(*climb.bench.origin, "memory", graph.sha256, str(execution))
+    found: float | None = climb.bench.store.noted(memo)
+    if found is None:
+        model, bench = graph.to_bytes(), climb.bench
+        found = measure.profile(model, execution, bench.inputs, bench.device, seconds=0.2, min_samples=10).peak_memory_bytes
+        climb.bench.store.note(memo, found)
+    return found
+
+
+def shrunk(form: Form, widths: Mapping[str, int]) -> Graph:
+    """The form at these widths, with the first units of each part: of any weights, as fast as trained ones."""
+    return shrink(form.graph, {name: range(width) for name, width in widths.items()})
 
 
 def keep_table(climb: Climb, form: Form, table: LatencyTable) -> None:
@@ -122,62 +158,110 @@ def _table_key(climb: Climb, form: Form) -> str:
     return key(*climb.bench.origin, "latency table", form.recipe, str(form.execution), form.graph.sha256)
 
 
-def solved(form: Form, table: LatencyTable, found: Survey, factor: float, bounds: Bounds) -> tuple[dict[str, int], float]:
-    """Widths within `bounds` that make the model `factor` times faster than the reference, as the table predicts; and what it predicts.
+@dataclass(frozen=True)
+class Costs:
+    """What predicts the limits that bind; the others are None."""
+
+    table: LatencyTable | None
+    size: Bytes | None
+    memory: Bytes | None
+
+    def corrected(self, form: Form, widths: Mapping[str, int], found: Found) -> Costs:
+        """The same through what was measured at `widths`."""
+        table = correct(self.table, widths, form.speedup / found.speedup.value) if self.table and found.speedup else self.table
+        size = self.size.corrected(widths, found.size_bytes) if self.size else None
+        memory = self.memory.corrected(widths, found.memory_bytes or 0.0) if self.memory else None
+        return Costs(table, size, memory)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan, measured whole: what isn't bound isn't measured."""
+
+    speedup: Interval | None
+    size_bytes: float
+    memory_bytes: float | None
+
+    def excess(self, limits: Limits) -> float:
+        return limits.excess(self.speedup.value if self.speedup else float("inf"), self.size_bytes, self.memory_bytes)
+
+
+def costs_of(climb: Climb, form: Form, limits: Limits) -> Costs:
+    """Predictors for the limits that bind; a latency table only where time does."""
+    reach = within_reach(climb, form, limits)
+    size = bytes_predictor(form, form.size_bytes, reach.widths, reach.size_bytes) if reach.size_bytes is not None else None
+    memory = None
+    if reach.memory_bytes is not None and form.memory_bytes is not None:
+        memory = bytes_predictor(form, form.memory_bytes, reach.widths, reach.memory_bytes)
+    return Costs(table_of(climb, form) if limits.speedup is not None else None, size, memory)
+
+
+def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], float]:
+    """Widths within `bounds` that meet `limits`, as predicted; and the speedup over the reference that is predicted (0 without a table).
 
     Raises InvalidInput where that is out of reach: how near it comes.
     """
     coupling = parts(form.graph)
-    predict = latency_predictor(form.graph, coupling, table)
     known = {part.name for part in coupling.parts}
+    asked: list[tuple[Predict, float]] = []
+    if costs.table is not None and limits.speedup is not None:
+        time = latency_predictor(form.graph, coupling, costs.table)
+        asked.append((time, time({}) * form.speedup / limits.speedup))
+    if costs.size is not None and limits.size_bytes is not None:
+        asked.append((costs.size, limits.size_bytes))
+    if costs.memory is not None and limits.memory_bytes is not None:
+        asked.append((costs.memory, limits.memory_bytes))
 
-    def time(widths: Mapping[str, int]) -> float:
-        return predict({name: width for name, width in widths.items() if name in known})
+    def excess(widths: Mapping[str, int]) -> float:
+        own = {name: width for name, width in widths.items() if name in known}
+        return max(predict(own) / allowed for predict, allowed in asked)
 
-    now = time({})
-    solution = found.solve(time, now * form.speedup / factor, bounds.least, bounds.most)
-    reached = form.speedup * now / solution.predicted
+    solution = found.solve(excess, 1.0, bounds.least, bounds.most)
+    widths = {name: width for name, width in solution.widths.items() if name in known}
     if not solution.reachable:
-        raise InvalidInput(f"{factor:.3g}x is out of reach: with every part at its narrowest, {reached:.3g}x is predicted")
-    return {name: width for name, width in solution.widths.items() if name in known}, reached
+        raise InvalidInput(
+            f"{limits} is out of reach: with every part at its narrowest, {solution.predicted:.3g} times too much is predicted"
+        )
+    return widths, form.speedup * time({}) / time(widths) if costs.table is not None and limits.speedup is not None else 0.0
 
 
-def widths_for(
-    climb: Climb, form: Form, table: LatencyTable, asked: float, bounds: Bounds
-) -> tuple[dict[str, int], LatencyTable, list[PruningPlan]]:
-    """Widths that reach `asked` as measured whole: solved, raced against the reference, the table corrected, and solved again.
+def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], Costs, list[PruningPlan]]:
+    """Widths that meet `limits` as measured whole: solved, raced against the reference, the table corrected, and solved again.
 
-    Where corrections end out of reach, the fastest plan that was measured. Raises InvalidInput where the first one is.
+    Where corrections end out of reach, the nearest plan that was measured. Raises InvalidInput where the first one is.
     """
-    found = surveyed(climb)
+    survey = surveyed(climb)
     plans: list[PruningPlan] = []
     tried: list[tuple[float, dict[str, int]]] = []
     for _ in range(ROUNDS):
         try:
-            widths, predicted = solved(form, table, found, asked * MARGIN, bounds)
+            widths, predicted = solved(form, costs, survey, limits.tightened(MARGIN), bounds)
         except InvalidInput as error:
             if not tried:
                 raise
             climb.notes.append(f"pruning: {error}")
             break
-        small = shrink(form.graph, {name: range(width) for name, width in widths.items()})
-        climb.pace.begin(f"measuring the plan for {asked:g}x ({predicted:.2f}x predicted)")
-        # As the verdict does it: where memory lies in one process moves a tiny model's time by more than the margin.
-        measured = measure.compare(
-            climb.reference.subject,
-            Subject(small.to_bytes(), form.execution),
-            climb.bench.inputs,
-            climb.bench.device,
-            max_seconds=PLAN_SECONDS,
-            min_pairs=30,
-            renew_pairs=10,
-        ).ratio
-        climb.pace.finish(PLAN_SECONDS)
-        narrowed = {name: width for name, width in widths.items() if width < found.coupling.part(name).units}
-        plans.append(PruningPlan(asked, form.recipe, form.execution, predicted, measured, narrowed))
-        tried.append((measured.value, widths))
-        if asked <= measured.value <= asked * (MARGIN + WITHIN):
+        found = _measured(climb, form, shrunk(form, widths), limits, predicted)
+        if found.speedup is not None and limits.speedup is not None:
+            narrowed = {name: width for name, width in widths.items() if width < survey.coupling.part(name).units}
+            plans.append(PruningPlan(limits.speedup, form.recipe, form.execution, predicted, found.speedup, narrowed))
+        tried.append((found.excess(limits), widths))
+        if 1 / (MARGIN + WITHIN) <= tried[-1][0] <= 1:
             break
-        table = correct(table, widths, form.speedup / measured.value)
-    enough = [one for one in tried if one[0] >= asked]
-    return (min(enough, key=lambda one: one[0]) if enough else max(tried, key=lambda one: one[0]))[1], table, plans
+        costs = costs.corrected(form, widths, found)
+    enough = [one for one in tried if one[0] <= 1]
+    return (max(enough, key=lambda one: one[0]) if enough else min(tried, key=lambda one: one[0]))[1], costs, plans
+
+
+def _measured(climb: Climb, form: Form, small: Graph, limits: Limits, predicted: float) -> Found:
+    bench, speedup, memory = climb.bench, None, None
+    climb.pace.begin(f"measuring the plan for {limits}" + (f" ({predicted:.2f}x predicted)" if predicted else ""))
+    if limits.speedup is not None:
+        # As the verdict does it: where memory lies in one process moves a tiny model's time by more than the margin.
+        subject = Subject(small.to_bytes(), form.execution)
+        sides = climb.reference.subject, subject
+        speedup = measure.compare(*sides, bench.inputs, bench.device, max_seconds=PLAN_SECONDS, min_pairs=30, renew_pairs=10).ratio
+    if limits.memory_bytes is not None:
+        memory = memory_of(climb, small, form.execution)
+    climb.pace.finish(PLAN_SECONDS)
+    return Found(speedup, bench.package_bytes(small), memory)

@@ -8,7 +8,7 @@ spent on it. The members of a family are planned so that each is part of the one
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgewise import devices, measure, registry
@@ -18,18 +18,19 @@ from edgewise.graph import cost, parts, shrink
 from edgewise.measure import Subject
 from edgewise.measure.layermodel import Predictor, latency_predictor
 from edgewise.records import PruningPlan, Trial
+from edgewise.search.limits import Form, Limits, asked_limits
 from edgewise.search.making import SECONDS_PER_TRAINED_GMAC, STEP_SECONDS
 from edgewise.search.planning import (
     PLAN_SECONDS,
     SURVEY_SECONDS,
     Bounds,
-    Form,
+    costs_of,
     keep_table,
+    memory_of,
     solved,
     surveyed,
     table_of,
     widths_for,
-    within_reach,
 )  # fmt: skip
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
@@ -43,23 +44,17 @@ SLACK = 0.01
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
 
+# What a package's verdict takes in it, about; at most this share of a small one.
+VERDICT_BYTES, VERDICT_SHARE = 6000, 0.1
+
 
 @dataclass(frozen=True)
 class Planned:
     """What one target comes to: the form that serves, and the width of every part in it."""
 
-    asked: float
+    limits: Limits
     form: Form
     widths: Mapping[str, int]
-
-
-def asked_speedup(climb: Climb) -> float | None:
-    """The factor over the reference that the budget's time limit comes to; None where it has none."""
-    budget, measured = climb.budget, climb.baseline.measurement
-    factors = [budget.speedup] if budget.speedup else []
-    if budget.latency_ms and measured is not None:
-        factors.append(measured.latency.percentile(float(budget.percentile.removeprefix("p"))) / budget.latency_ms)
-    return max(factors, default=None)
 
 
 def forms(climb: Climb) -> list[Form]:
@@ -73,15 +68,35 @@ def forms(climb: Climb) -> list[Form]:
         if kind not in found or found[kind][0] < factor:
             found[kind] = (factor, trial)
     ordered = sorted(found.values(), key=lambda pair: -pair[0])
-    return [Form(trial.recipe, trial.execution, climb.made(trial.recipe).graph, factor) for factor, trial in ordered]
+    return [_form(climb, trial, factor) for factor, trial in ordered]
 
 
-def best_form(climb: Climb, asked: float) -> Form | None:
-    """The form that is fastest once it is about as narrow as `asked` needs: what wins when wide (int8, an engine) can lose when narrow.
+def _form(climb: Climb, trial: Trial, factor: float) -> Form:
+    graph = climb.made(trial.recipe).graph
+    memory: float | None = None
+    if climb.budget.memory_bytes is not None:
+        measured = trial.measurement
+        memory = measured.peak_memory_bytes if measured is not None else memory_of(climb, graph, trial.execution)
+    return Form(trial.recipe, trial.execution, graph, factor, trial.size_bytes or climb.bench.package_bytes(graph), memory)
 
-    Every form is shrunk alike, to 1/asked of the operations, and raced. None where no trial loses little enough.
+
+def best_form(climb: Climb, limits: Limits) -> Form | None:
+    """The form to prune: of those whose bytes fit as they are, if there are any, the one that is fastest when narrow.
+
+    What wins when wide (int8, an engine) can lose when narrow: every form is shrunk alike, to as much of the operations as the speedup
+    leaves, and raced. Where time isn't bound, the one that has the least to lose. None where no trial loses little enough.
     """
     candidates = forms(climb)
+    bytes_alone = replace(limits, speedup=None)
+    if bytes_alone and candidates:
+        fitting = [form for form in candidates if bytes_alone.left(form) <= 1]
+        candidates = fitting or [min(candidates, key=bytes_alone.left)]
+    if limits.speedup is None:
+        return min(candidates, key=limits.left, default=None)
+    return _fastest_narrow(climb, candidates, limits.speedup)
+
+
+def _fastest_narrow(climb: Climb, candidates: Sequence[Form], asked: float) -> Form | None:
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     memo = key(*climb.bench.origin, "form", asked, *((form.recipe, str(form.execution)) for form in candidates))
@@ -102,9 +117,9 @@ def best_form(climb: Climb, asked: float) -> Form | None:
 
 
 def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
-    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where time isn't bound, or is reached."""
-    asked = asked_speedup(climb)
-    if asked is None or not climb.epochs or any(form.speedup >= asked for form in forms(climb)):
+    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where all limits are reached without."""
+    limits = asked_limits(climb)
+    if not limits or not climb.epochs or any(limits.left(form) <= 1 for form in forms(climb)):
         return
     if climb.maker.structure is None:
         climb.notes.append("pruning wasn't tried: it trains, which an exported program can't, and which needs torch (the extra 'workshop')")
@@ -114,46 +129,50 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         return
     climb.pace.add(SURVEY_SECONDS + climb.table_seconds + 2 * PLAN_SECONDS)
     try:
-        chain = planned(climb, asked)
+        chain = planned(climb, limits)
     except EdgewiseError as error:
         climb.notes.append(f"pruning: {error}")
         return
-    if chain and chain[-1].asked == asked:
+    if chain and chain[-1].limits == limits:
         form = chain[-1].form
         yield "prune", " > ".join([*trained(climb, chain), *([form.recipe] if form.recipe else [])]), [form.execution]
 
 
-def planned(climb: Climb, asked: float) -> list[Planned]:
-    """The plans of the family up to `asked`, widest first: each part of the one before. Those that are out of reach are left out.
+def planned(climb: Climb, limits: Limits) -> list[Planned]:
+    """The plans of the family up to `limits`, widest first: each part of the one before. Those that are out of reach are left out.
 
     The narrowest member is solved for first, and freely; a wider one keeps what it needs.
     """
-    family = sorted({asked, *(target for target in climb.family if target > 0)})
+    family = [limits]
+    if limits.speedup is not None:
+        targets = sorted({limits.speedup, *(target for target in climb.family if target > 0)})
+        family = [replace(limits, speedup=target) for target in targets]
     found: list[Planned] = []
     least: Mapping[str, int] = {}
-    for target in reversed(family):
-        form = best_form(climb, target)
-        if form is None or form.speedup >= target:
+    for member in reversed(family):
+        form = best_form(climb, member)
+        if form is None or member.left(form) <= 1:
             continue
-        plan = _plan(climb, form, target, least, own=target == asked)
+        plan = _plan(climb, form, member, least, own=member == limits)
         if plan is not None:
             found.append(plan)
             least = plan.widths
-    return [plan for plan in reversed(found) if plan.asked <= asked]
+    return [plan for plan in reversed(found) if (plan.limits.speedup or 0) <= (limits.speedup or 0)]
 
 
-def _plan(climb: Climb, form: Form, target: float, least: Mapping[str, int], own: bool) -> Planned | None:
+def _plan(climb: Climb, form: Form, limits: Limits, least: Mapping[str, int], own: bool) -> Planned | None:
     """Kept in the study. own: its record and what there is to say of it belong to this member's study."""
-    memo = key(*climb.bench.origin, "pruning plan", form.recipe, str(form.execution), target, sorted(least.items()), climb.seed)
+    memo = key(*climb.bench.origin, "pruning plan", form.recipe, str(form.execution), limits, sorted(least.items()), climb.seed)
     kept = climb.bench.store.noted(memo)
     if kept is None:
         said = len(climb.notes)
         widths: dict[str, int] | None = None
         plans: list[PruningPlan] = []
         try:
-            within_reach(climb, form, target)
-            widths, table, plans = widths_for(climb, form, table_of(climb, form), target, Bounds(least, {}))
-            keep_table(climb, form, table)
+            room = with_room(limits)
+            widths, costs, plans = widths_for(climb, form, costs_of(climb, form, room), room, Bounds(least, {}))
+            if costs.table is not None:
+                keep_table(climb, form, costs.table)
         except EdgewiseError as error:
             climb.notes.append(f"pruning: {error}")
         kept = {"widths": widths, "plans": [to_json(plan).decode() for plan in plans], "notes": climb.notes[said:]}
@@ -164,7 +183,14 @@ def _plan(climb: Climb, form: Form, target: float, least: Mapping[str, int], own
         climb.notes += kept["notes"]
         if kept["plans"]:  # what is out of reach got no table
             climb.tables[form.recipe] = table_of(climb, form)
-    return Planned(target, form, kept["widths"]) if kept["widths"] is not None else None
+    return Planned(limits, form, kept["widths"]) if kept["widths"] is not None else None
+
+
+def with_room(limits: Limits) -> Limits:
+    """Room in the package for what its verdict will say of it."""
+    if limits.size_bytes is None:
+        return limits
+    return replace(limits, size_bytes=limits.size_bytes - min(VERDICT_BYTES, VERDICT_SHARE * limits.size_bytes))
 
 
 def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
@@ -175,10 +201,11 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
     seeded = f", seed={climb.seed}" if climb.seed else ""
     precise = _training_precision()
     steps = []
-    for plan in chain:
+    for number, plan in enumerate(chain):
         stages, counts = [plan.widths], [climb.epochs]
-        if plan.asked / reached >= GRADUAL_FROM:
-            stages.insert(0, _between(climb, plan, (plan.asked * reached) ** 0.5, before))
+        steep = plan.limits.left(plan.form) if number == 0 else (plan.limits.speedup or reached) / reached
+        if steep >= GRADUAL_FROM:
+            stages.insert(0, _between(climb, plan, plan.limits.halfway(plan.form, reached), before))
             counts = [max(1, climb.epochs // 3), max(1, climb.epochs - climb.epochs // 3)]
         for widths, epochs in zip(stages, counts, strict=True):
             narrower = {name: width for name, width in widths.items() if width < before.get(name, 0)}
@@ -189,7 +216,7 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
             macs = sum(node.macs for node in cost(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
             samples = epochs * len(climb.bench.task.split("train"))
             climb.pace.add(2 * STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs / 1e9)
-        reached = plan.asked
+        reached = plan.limits.speedup or reached
     return steps
 
 
@@ -200,12 +227,12 @@ def _training_precision() -> str:
     return ", precision='bf16'" if place("auto").type == "cpu" and devices.multiplies_bf16(devices.isa()) else ""
 
 
-def _between(climb: Climb, plan: Planned, factor: float, most: Mapping[str, int]) -> Mapping[str, int]:
-    """Widths on the way to `plan`, `factor` times faster than the reference. Kept in the study."""
-    memo = key(*climb.bench.origin, "on the way", plan.form.recipe, str(plan.form.execution), factor, sorted(plan.widths.items()))
+def _between(climb: Climb, plan: Planned, limits: Limits, most: Mapping[str, int]) -> Mapping[str, int]:
+    """Widths on the way to `plan` that meet `limits`. Kept in the study."""
+    memo = key(*climb.bench.origin, "on the way", plan.form.recipe, str(plan.form.execution), limits, sorted(plan.widths.items()))
     kept: dict[str, int] | None = climb.bench.store.noted(memo)
     if kept is None:
-        kept = solved(plan.form, table_of(climb, plan.form), surveyed(climb), factor, Bounds(plan.widths, most))[0]
+        kept = solved(plan.form, costs_of(climb, plan.form, limits), surveyed(climb), limits, Bounds(plan.widths, most))[0]
         climb.bench.store.note(memo, kept)
     return kept
 
@@ -219,7 +246,7 @@ def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Pre
     climb.pace.begin("which engine is fastest in this form")
     raced = [one for one in measure.race(subjects, climb.bench.inputs, climb.bench.device) if one.ratio is not None]
     fastest = max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0)
-    form = Form(rest, fastest.subject.execution, graph, 1.0)
+    form = Form(rest, fastest.subject.execution, graph, 1.0, climb.bench.package_bytes(graph))
     table = table_of(climb, form)
     climb.tables[rest] = table
     return latency_predictor(graph, parts(graph), table)
