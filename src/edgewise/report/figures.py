@@ -42,12 +42,13 @@ def latency_interval(at: Interval) -> str:
     return between(numbers.ms(at.low, digits), numbers.ms(at.high, digits))
 
 
+def ratio(at: Interval, noun: str = "pair") -> Figure:
+    """A factor with its interval; `noun` is what it is the median of."""
+    return Figure(numbers.times(at.value), between(_times(at.low), _times(at.high)), numbers.plural(at.n, noun), at.value)
+
+
 def speedup(found: Speedup | None) -> Figure:
-    if found is None:
-        return Figure()
-    ratio = found.ratio
-    n = numbers.plural(ratio.n, "pair")
-    return Figure(numbers.times(ratio.value), between(_times(ratio.low), _times(ratio.high)), n, ratio.value)
+    return Figure() if found is None else ratio(found.ratio)
 
 
 def latency(found: Latency | None, q: float = 50) -> Figure:
@@ -164,8 +165,8 @@ def remark(study: Study, trial: Trial) -> str:
         same_size = bool(
             reference and reference.size_bytes and trial.size_bytes and abs(trial.size_bytes / reference.size_bytes - 1) < 0.01
         )
-        ratio = trial.speedup.ratio if trial.speedup else None
-        if ratio and ratio.low <= 1 <= ratio.high and same_size:
+        speed = trial.speedup.ratio if trial.speedup else None
+        if speed and speed.low <= 1 <= speed.high and same_size:
             said.append("changes nothing measurable in time or size")
         elif not trial.touched and trial.skipped:
             said.append("touched no part of the model")

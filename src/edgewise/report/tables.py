@@ -21,15 +21,15 @@ def cell(figure: Figure, name: str | None = None, *, one_line: bool = False) -> 
     return tag("td", tag("b", figure.value), *below, class_=classes, data_label=name, data_sort=sort)
 
 
-def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Markup]], class_: str = "") -> Markup:
-    """A small table: the first cell of a row is its header."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Markup], class_: str = "") -> Markup:
+    """`rows` are `<tr>` elements; what is too wide for a screen scrolls in its own region."""
     return tag(
         "div",
         tag(
             "table",
             tag("caption", caption),
             tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))),
-            tag("tbody", *(tag("tr", *row) for row in rows)),
+            tag("tbody", *rows),
             class_=class_ or None,
         ),
         class_="scroll",
@@ -37,6 +37,11 @@ def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Marku
         role="region",
         aria_label=caption,
     )
+
+
+def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Markup]], class_: str = "") -> Markup:
+    """A small table: the first cell of a row is its header."""
+    return table(caption, head, [tag("tr", *row) for row in rows], class_)
 
 
 def state(word: str, kind: str) -> Markup:
