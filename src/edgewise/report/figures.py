@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from edgewise.records import ClassQuality, Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
@@ -151,8 +152,24 @@ def trial_latency(study: Study, trial: Trial) -> tuple[float, float, float] | No
     return None
 
 
+# An argument with a value for every part of a network: longer than this, it is counted instead.
+LONGEST_ARGUMENT = 40
+COLLECTION = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def shortened(recipe: str) -> str:
+    """`prune(widths={12 parts})` for a recipe that names each of them; "as it came" for none."""
+
+    def counted(found: re.Match[str]) -> str:
+        text, parts = found[0], len(QUOTED.findall(found[0]))
+        return text if len(text) <= LONGEST_ARGUMENT or not parts else f"{text[0]}{numbers.plural(parts, 'part')}{text[-1]}"
+
+    return COLLECTION.sub(counted, recipe) or "as it came"
+
+
 def name(trial: Trial) -> str:
-    return trial.recipe or "as it came"
+    return shortened(trial.recipe)
 
 
 def remark(study: Study, trial: Trial) -> str:

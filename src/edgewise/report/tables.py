@@ -44,6 +44,14 @@ def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Marku
     return table(caption, head, [tag("tr", *row) for row in rows], class_)
 
 
+def recipe(text: str) -> Markup:
+    """A recipe, or a step of one, as code; one that was shortened unfolds to its whole text."""
+    short = figures.shortened(text)
+    if short == (text or "as it came"):
+        return tag("code", short)
+    return tag("details", tag("summary", tag("code", short)), tag("code", text), class_="recipe")
+
+
 def state(word: str, kind: str) -> Markup:
     """A word with a mark before it, so that it doesn't hang on colour."""
     return tag("span", tag("span", {"good": "✓", "bad": "✗"}.get(kind, "○"), aria_hidden="true"), f" {word}", class_=f"state {kind}")
@@ -73,7 +81,7 @@ def _trial_row(study: Study, number: int, trial: Trial) -> Markup:
     away = figures.divergence(trial.divergence)
     name = tag(
         "th",
-        tag("code", figures.name(trial)),
+        recipe(trial.recipe),
         tag("small", " · ".join(part for part in (f"#{number}", str(trial.execution), trial.rung) if part)),
         tag("span", "chosen", class_="badge chosen") if picked else None,
         tag("span", "reference", class_="badge") if reference else None,
