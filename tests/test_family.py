@@ -111,7 +111,8 @@ def test_what_lies_in_the_folders(made):
         member = folder / f"{asked:g}x"
         assert ew.package.open(member / "model.edgew").content_id == result.best.content_id
         assert (member / "report.html").exists() and (member / "study.json").exists()
-    assert "1.5" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert [f'href="{asked:g}x/report.html"' in page for asked in SPEEDUPS] == [True] * len(SPEEDUPS)
 
 
 def test_what_each_step_did_and_what_is_left_of_the_parts(made):
@@ -129,9 +130,12 @@ def test_what_each_step_did_and_what_is_left_of_the_parts(made):
 
 def test_the_same_call_again_makes_nothing_again(made, monkeypatch):
     results, folder, _, (net, task) = made
+    page = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
     monkeypatch.setattr(search, "start", lambda *a, **k: pytest.fail("searched again"))
     again = ew.family(net, task, speedups=SPEEDUPS, budget=ew.Budget(max_drop=0.5), out=folder, **ASKED)
     assert [one.study for one in again] == [one.study for one in results]
+    assert (folder / "report.html").read_bytes() == page  # what was lost is written again
 
 
 def test_a_family_of_nothing():

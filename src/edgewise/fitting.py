@@ -22,7 +22,7 @@ from edgewise.search.account import effects, widths
 from edgewise.search.asked import Asked, chosen_engines, usual_epochs, versions
 from edgewise.search.climb import INT8
 from edgewise.search.origin import Teacher, dense_of, structure_of
-from edgewise.search.pace import Progress
+from edgewise.search.pace import Progress, minutes, trial_seconds
 from edgewise.search.packing import packed, plain_package
 from edgewise.search.store import key, write
 from edgewise.search.verdict import self_labelled
@@ -36,11 +36,7 @@ if TYPE_CHECKING:
 
 STUDY_FORMAT = 1
 
-# Seconds, for the estimate that is given before the work: samples through engine and quantizer, per 10⁹ multiply-accumulates; one race; the
-# verdict. Measured on two x86 cores; the pace corrects them as the work goes on.
-SECONDS_PER_GMAC = 0.12
-RACE_SECONDS = 8.0
-VERDICT_SECONDS = 60.0
+VERDICT_SECONDS = 60.0  # for the estimate that is given before the work
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,8 @@ def family(
     """`fit` for several speedups in one run: each model is pruned from the one before and trained on, so that they share most of the work.
 
     speedups: ascending order is not needed. budget: what else binds every member; its own speedup is ignored. epochs: for each member.
-    out: members go to folders in it, 2x/ and so on, the trials that they share to out/study. The test split is read after the last choice.
+    out: members go to folders in it, 2x/ and so on, the trials that they share to out/study, a page of them all to out/report.html. The
+    test split is read after the last choice.
     The other arguments are those of `fit`.
 
     Returns a `Result` for each speedup, ascending. Raises InvalidInput and its kind.
@@ -162,7 +159,10 @@ def family(
         )
         for target in targets
     )  # fmt: skip
-    return _found(model, task, many, progress)
+    results = _found(model, task, many, progress)
+    if out is not None:
+        write(Path(out) / "report.html", report.family_html([result.study for result in results]).encode())
+    return results
 
 
 def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | None) -> tuple[Result, ...]:
@@ -244,10 +244,10 @@ def _searched(
         calibration=task.calibration,
     )
     model_summary = summary(dense, source.name)
-    cost_s = _estimate(model_summary.operations, task.summary().samples)
+    cost_s = trial_seconds(model_summary.operations, task.summary().samples)
     pace = search.Pace(cost_s * len(INT8) * len(names) + VERDICT_SECONDS, progress)
     what = f"{asked.budget.speedup:g}x: about" if asked.family else "about"
-    pace.begin(f"{what} {_minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
+    pace.begin(f"{what} {minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
     climb = search.start(
         bench, dense, asked.budget, names, asked.counts, pace,
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
@@ -307,13 +307,3 @@ def _with_peaks(device: Device, threads: int, pace: search.Pace) -> Device:
         return device
     pace.begin("the device's peaks, for the roofline")
     return replace(device, peaks=(*device.peaks, measure.peaks(device, threads)))
-
-
-def _estimate(operations: int, samples: Any) -> float:
-    """Seconds for one recipe on one engine: quantizing on the calibration samples, answering the validation split, racing."""
-    fed = 6 * samples.get("calibration", 0) + samples.get("validation", 0)
-    return RACE_SECONDS + fed * operations / 1e9 * SECONDS_PER_GMAC
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

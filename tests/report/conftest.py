@@ -15,17 +15,24 @@ from edgewise.records import (
     DataSummary,
     Device,
     Interval,
+    JointTime,
     Latency,
+    LatencyTable,
+    LayerModel,
     Measurement,
     ModelSummary,
     Outcome,
     PairedDifference,
+    PartWidth,
     Peaks,
+    PruningPlan,
     Quality,
     Speedup,
+    StepEffect,
     Study,
     Trial,
     Verdict,
+    WidthTime,
 )
 from edgewise.types import Budget, Execution, Signature, TensorSpec
 
@@ -290,6 +297,109 @@ def unfinished() -> Study:
     return build(rows=ROWS[:2], chosen=None)
 
 
+# A residual network of three stages: the stream of each, and in every block a convolution whose branch may go.
+UNITS = {
+    f"layer{stage}.{block}.conv1.weight" if block is not None else f"stream{stage}": 16 * 2 ** (stage - 1)
+    for stage in (1, 2, 3)
+    for block in (None, 0, 1, 2)
+}
+# Share of the dense time that goes with each part.
+SHARES = {name: (0.16 if name.startswith("stream") else 0.07) / (1 if "1" in name[:7] else 1.4) for name in UNITS}
+NARROWED = {
+    "stream1": 8, "layer1.0.conv1.weight": 8, "layer1.2.conv1.weight": 0, "stream2": 24, "layer2.0.conv1.weight": 16,
+    "layer2.1.conv1.weight": 8, "layer2.2.conv1.weight": 0, "stream3": 48, "layer3.1.conv1.weight": 24, "layer3.2.conv1.weight": 8,
+}  # fmt: skip
+
+
+def near(value: float, half: float = 0.004, n: int = 15) -> Interval:
+    return Interval(value, value * (1 - half), value * (1 + half), n)
+
+
+def table(form: str = "quantize(bits=8, estimator='mse')") -> LatencyTable:
+    entries = []
+    for name, units in UNITS.items():
+        lead = name if name.startswith("stream") else f"{name[:6]}.0.conv1.weight"
+        for width in [w for w in (0, 1, 4, 8, 16, 24, 32, 48) if w < units and (w or "conv1" in name)]:
+            steps = -(-width // 8) * 8 / units
+            ratio = near(1 - SHARES[lead] * (1 - min(1.0, steps)), 0.003)
+            entries.append(WidthTime(name, width, ratio, "" if lead == name else lead, 1 if name.startswith("stream") else 2))
+    joint = tuple(JointTime({name: max(1, units // k) for name, units in UNITS.items()}, near(1 / k, 0.01)) for k in (2, 3, 4, 6))
+    shares = {"Conv 3×3 1×16×28×28 · 16×16×3×3 → 1×16×28×28": (0.02, 0.01, 0.0, 0.31, 0.0, 0.0), "Add": (0.03, 0.04, 0.0, 0.0, 0.0, 0.0)}
+    return LatencyTable(
+        OPENVINO, form, "ef" * 32, {"image": (1, 1, 28, 28)}, "a1b2c3d4", "2026-10-02T09:20:11Z", 1.61, UNITS, tuple(entries), joint,
+        (joint[1],), LayerModel(shares, 0.5, 0.031, 0.087), near(1.0012, 0.004, 10), conditions(OPENVINO), 94.2,
+        ("layer3.0.conv1.weight at 1 could not be timed: the process ended with signal 9",),
+    )  # fmt: skip
+
+
+# Asked, validation accuracy, speedup on validation, size, change on the test split
+REACHED = ((4.0, 0.9297, 4.06, 172_000, -0.0021), (6.0, 0.9268, 6.05, 118_000, -0.0052), (8.0, 0.9201, 7.42, 81_000, -0.0123))
+
+
+def left_of(asked: float) -> dict[str, int]:
+    return {name: width and max(2, width - int(2 * (asked - 4))) for name, width in NARROWED.items()}
+
+
+def recipe_of(asked: float) -> str:
+    """Each member is pruned from the one before."""
+    stages = [f"prune(widths={left_of(each)!r}) > distill(epochs=8)" for each, *_ in REACHED if each <= asked]
+    return " > ".join([*stages, "quantize()"])
+
+
+def steps(recipe: str, metric_value: float, ratio: float) -> tuple[StepEffect, ...]:
+    """The model as it came, and after every step: pruning costs quality and time is gained by it, training takes most of it back."""
+    said = recipe.split(" > ")
+    found = [StepEffect("", 0.0, wilson(4665, 5000), near(1.004, 0.01, 16), 31_250_000, 272_474)]
+    pruned = [i for i, step in enumerate(said) if step.startswith("prune")]
+    for i, step in enumerate(said):
+        done = sum(place <= i for place in pruned) / len(pruned)
+        speed = 1 + (ratio / 2.1 - 1) * done
+        value = metric_value - 0.21 * done if step.startswith("prune") else metric_value + 0.0008
+        last = step.startswith("quantize")
+        found.append(
+            StepEffect(
+                step, 74.8 if step.startswith("distill") else 4.2, wilson(round(5000 * (metric_value if last else value)), 5000),
+                near(ratio if last else speed, 0.012, 16), round(31_250_000 / speed), round(272_474 / speed),
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def member(asked: float, max_drop: float = 0.01) -> Study:
+    """A study that had to prune: with its latency table, its plans, what each step did, and what is left of the parts."""
+    rows = tuple(("prune", recipe_of(each), OPENVINO, "measured", "", *figures) for each, *figures, _ in REACHED)
+    place = [each for each, *_ in REACHED].index(asked)
+    found = build(rows=ROWS + rows[: place + 1], chosen=len(ROWS) + place, budget=Budget(speedup=asked, max_drop=max_drop))
+    _, value, ratio, _, change = REACHED[place]
+    plans = [PruningPlan(asked, "quantize()", OPENVINO, 1.02 * asked, near(0.91 * asked, 0.008, 60), NARROWED)] if asked != 6 else []
+    plans.append(PruningPlan(asked, "quantize()", OPENVINO, 1.022 * asked, near(ratio, 0.007, 60), NARROWED))
+    left = left_of(asked)
+    lost = Outcome("max_drop", max_drop, Interval(-change, -change - 0.003, -change + 0.003, 10_000), -change <= max_drop, "points")
+    outcomes = (found.verdict.outcomes[0], lost)
+    judged = replace(
+        found.verdict,
+        outcomes=outcomes,
+        met=all(outcome.met for outcome in outcomes),
+        drop=paired(change, 10_000),
+        quality=quality("accuracy", "test", 0.9321 + change, 10_000, LABELS, 4),
+    )
+    return replace(
+        found, verdict=judged, tables=(table(),), plans=tuple(plans), steps=steps(recipe_of(asked), value, ratio),
+        widths=tuple(PartWidth(name, "channels", units, left.get(name, units)) for name, units in UNITS.items()),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pruned() -> Study:
+    return member(4.0)
+
+
+@pytest.fixture(scope="session")
+def family() -> tuple[Study, ...]:
+    """Two that met their budget, and one that missed it twice: too slow, and too much lost."""
+    return tuple(member(asked) for asked, *_ in REACHED)
+
+
 def bare() -> Study:
     """None wherever the records allow it."""
     study = build(rows=ROWS[:1], chosen=None)
@@ -305,6 +415,33 @@ def bare() -> Study:
     )
 
 
+def transformer() -> Study:
+    """Heads beside thousands of neurons, many parts, and tables of two forms."""
+    kinds = {"attention.value.weight": ("heads", 12), "intermediate.dense.weight": ("neurons", 3072)}
+    widths = tuple(
+        PartWidth(f"encoder.layer.{i}.{name}", kind, units, 0 if i == 7 else max(1, units * (i % 5) // 4))
+        for i in range(24)
+        for name, (kind, units) in kinds.items()
+    )
+    entries = tuple(
+        WidthTime(one.part, one.units // 2, near(0.98), "" if i < 2 else widths[i % 2].part, 12) for i, one in enumerate(widths)
+    )
+    units = {one.part: one.units for one in widths}
+    tables = tuple(replace(table(form), units=units, entries=entries, joint=(), corrections=(), notes=()) for form in ("", "quantize()"))
+    return replace(member(4.0), widths=widths, tables=tables)
+
+
+def half_planned() -> Study:
+    """A table that was begun, a plan that was far off, an engine that can't run a step, and nothing chosen."""
+    begun = replace(
+        table(""), entries=table().entries[:1], joint=(), corrections=(), model=None, scatter=None, conditions=None, dense_ms=0.0
+    )
+    empty = replace(begun, entries=(), seconds=0.0, form="quantize()")
+    study = member(6.0)
+    steps_ = tuple(replace(step, speedup=None) for step in study.steps)
+    return replace(study, verdict=None, tables=(begun, empty), plans=study.plans[:1], steps=steps_, widths=())
+
+
 def hostile() -> Study:
     """Markup, terminal codes and broken text in every place that a user's words can reach."""
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>[bold]\x1b[31m\x00\u202e&amp;"
@@ -312,8 +449,17 @@ def hostile() -> Study:
     trials = tuple(
         replace(t, recipe=evil, rung=evil, reason=evil, skipped={evil: evil}, notes=(evil,), touched=(evil,)) for t in study.trials
     )
+    made, planned = member(4.0), member(4.0).plans[0]
+    odd = replace(
+        table(evil), units={evil: 8}, entries=(WidthTime(evil, 4, near(0.9), evil, 1), WidthTime(evil, 2, near(0.8))), notes=(evil,),
+        conditions=replace(conditions(OPENVINO), engine=evil), model=LayerModel({evil: (0.5,)}, 0.5),
+    )  # fmt: skip
     return replace(
         study,
+        tables=(odd,),
+        plans=(replace(planned, form=evil, widths={evil: 1}, execution=Execution(evil)), planned),
+        steps=tuple(replace(step, step=evil) for step in made.steps),
+        widths=(PartWidth(evil, evil, 8, 4), PartWidth(evil, "channels", 8, 0)),
         trials=trials,
         notes=(evil,),
         versions={evil: evil},
@@ -367,10 +513,29 @@ def extremes() -> dict[str, Study]:
         "spread": build(rows=spread, chosen=4, base_ms=30.0),
         "bare": bare(),
         "hostile": hostile(),
+        "pruned": member(8.0),
+        "transformer": transformer(),
+        "half planned": half_planned(),
     }
 
 
-@pytest.fixture(params=["one", "classes", "sixty", "long", "agreement", "fast", "slow", "spread", "bare", "hostile"])
+@pytest.fixture(
+    params=[
+        "one",
+        "classes",
+        "sixty",
+        "long",
+        "agreement",
+        "fast",
+        "slow",
+        "spread",
+        "bare",
+        "hostile",
+        "pruned",
+        "transformer",
+        "half planned",
+    ]
+)
 def extreme(request: pytest.FixtureRequest) -> Study:
     return extremes()[request.param]
 

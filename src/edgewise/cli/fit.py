@@ -173,7 +173,7 @@ def finish_family(results: Sequence[Result], out: Path) -> None:
     members = [out / f"{result.study.budget.speedup:g}x" for result in results]
     rows = [("package", f"{member / 'model.edgew'}; its own report is beside it") for member in members]
     rows += [
-        ("report", f"{out / 'report.html'}: all members; open it in a browser"),
+        ("report", f"{sized(out / 'report.html')}: all members; open it in a browser"),
         ("next", f"edgewise inspect {rows[-1][1].split(';')[0]}"),
     ]
     section(shown, "Written", facts(rows))
@@ -182,12 +182,13 @@ def finish_family(results: Sequence[Result], out: Path) -> None:
         raise BudgetMissed(f"the budget is missed at {', '.join(missed)}; the packages there hold the nearest points")
 
 
-def written(study: Study, out: Path) -> list[tuple[str, str]]:
+def sized(path: Path) -> str:
     from edgewise.report import numbers
 
-    def sized(path: Path) -> str:
-        return f"{path}  ({numbers.size(path.stat().st_size)})"
+    return f"{path}  ({numbers.size(path.stat().st_size)})"
 
+
+def written(study: Study, out: Path) -> list[tuple[str, str]]:
     return [
         ("package", sized(out / "model.edgew")),
         ("report", f"{sized(out / 'report.html')}: open it in a browser"),

@@ -79,6 +79,12 @@ def colour(series: int) -> str:
     return f"s{series % SERIES}"
 
 
+def point(href: str, lines: Sequence[str], *marks: Markup | None, class_: str) -> Markup:
+    """Marks that lead to the row of a table with the same figures; `lines` are what hover, focus and a screen reader tell of them."""
+    told = "\n".join(lines)
+    return tag("a", tag("title", told), *marks, class_=f"{class_} point", href=href, aria_label="; ".join(lines), data_tip=told)
+
+
 def axis_bottom(plot: Plot, write: Callable[[float], str], about: int, room: float = 14) -> Markup:
     """Ticks and labels below the plot; labels that would touch, or reach more than `room` past its right end, are left out."""
     left, _, right, bottom = plot.box

@@ -105,13 +105,16 @@ def environment(study: Study) -> Markup:
     )
 
 
-def command(study: Study) -> str:
-    """The `edgewise fit` line that the records give, an option a line. The model's path isn't in them, so its name stands for it."""
+def command(study: Study, speedups: str = "") -> str:
+    """The `edgewise fit` line that the records give, an option a line. The model's path isn't in them, so its name stands for it.
+
+    speedups: of all members, where the study is one of a family.
+    """
     budget = study.budget
     options: list[tuple[str, str | None]] = [
         ("--task", study.data.task),
         ("--data", study.data.source),
-        ("--speedup", _number(budget.speedup)),
+        ("--speedup", speedups or _number(budget.speedup)),
         ("--latency-ms", _number(budget.latency_ms)),
         ("--percentile", budget.percentile if budget.latency_ms is not None and budget.percentile != "p50" else None),
         ("--size-bytes", _number(budget.size_bytes)),
@@ -131,7 +134,7 @@ def reproduce(study: Study) -> Markup:
     picked = figures.chosen(study)
     model = study.model
     rows: list[tuple[str, Markup | str]] = [
-        ("Recipe", tag("code", figures.name(picked)) if picked else "none chosen yet"),
+        ("Recipe", tag("code", picked.recipe or "as it came") if picked else "none chosen yet"),
         ("Execution", str(picked.execution) if picked else ""),
         (
             "Model",

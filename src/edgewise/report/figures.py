@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from edgewise.records import ClassQuality, Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Study, Trial
@@ -42,12 +43,13 @@ def latency_interval(at: Interval) -> str:
     return between(numbers.ms(at.low, digits), numbers.ms(at.high, digits))
 
 
+def ratio(at: Interval, noun: str = "pair") -> Figure:
+    """A factor with its interval; `noun` is what it is the median of."""
+    return Figure(numbers.times(at.value), between(_times(at.low), _times(at.high)), numbers.plural(at.n, noun), at.value)
+
+
 def speedup(found: Speedup | None) -> Figure:
-    if found is None:
-        return Figure()
-    ratio = found.ratio
-    n = numbers.plural(ratio.n, "pair")
-    return Figure(numbers.times(ratio.value), between(_times(ratio.low), _times(ratio.high)), n, ratio.value)
+    return Figure() if found is None else ratio(found.ratio)
 
 
 def latency(found: Latency | None, q: float = 50) -> Figure:
@@ -150,8 +152,24 @@ def trial_latency(study: Study, trial: Trial) -> tuple[float, float, float] | No
     return None
 
 
+# An argument with a value for every part of a network: longer than this, it is counted instead.
+LONGEST_ARGUMENT = 40
+COLLECTION = re.compile(r"\{[^{}]*\}|\[[^\[\]]*\]")
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def shortened(recipe: str) -> str:
+    """`prune(widths={12 parts})` for a recipe that names each of them; "as it came" for none."""
+
+    def counted(found: re.Match[str]) -> str:
+        text, parts = found[0], len(QUOTED.findall(found[0]))
+        return text if len(text) <= LONGEST_ARGUMENT or not parts else f"{text[0]}{numbers.plural(parts, 'part')}{text[-1]}"
+
+    return COLLECTION.sub(counted, recipe) or "as it came"
+
+
 def name(trial: Trial) -> str:
-    return trial.recipe or "as it came"
+    return shortened(trial.recipe)
 
 
 def remark(study: Study, trial: Trial) -> str:
@@ -164,8 +182,8 @@ def remark(study: Study, trial: Trial) -> str:
         same_size = bool(
             reference and reference.size_bytes and trial.size_bytes and abs(trial.size_bytes / reference.size_bytes - 1) < 0.01
         )
-        ratio = trial.speedup.ratio if trial.speedup else None
-        if ratio and ratio.low <= 1 <= ratio.high and same_size:
+        speed = trial.speedup.ratio if trial.speedup else None
+        if speed and speed.low <= 1 <= speed.high and same_size:
             said.append("changes nothing measurable in time or size")
         elif not trial.touched and trial.skipped:
             said.append("touched no part of the model")

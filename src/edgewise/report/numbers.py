@@ -89,6 +89,23 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def large(value: float) -> str:
+    """A count of many as 31.3 M."""
+    unit, scale = next(((u, s) for u, s in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if abs(value) >= 0.9995 * s), ("", 1.0))
+    return f"{significant(value / scale)} {unit}" if unit else count(value)
+
+
+def duration(seconds: float) -> str:
+    """How long work took: 0.4 s, 14 s, 3 min 20 s, 1 h 12 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, names = (whole // 60, whole % 60, ("min", "s")) if whole < 3600 else (whole // 3600, whole % 3600 // 60, ("h", "min"))
+    return f"{large} {names[0]}" + (f" {small} {names[1]}" if small else "")
+
+
 def plural(n: int, noun: str, many: str = "") -> str:
     """`1 trial`, `2 trials`."""
     return f"{count(n)} {noun if n == 1 else many or noun + 's'}"

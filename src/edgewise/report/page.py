@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 
 from edgewise.records import Study, Verdict
-from edgewise.report import charts, figures, numbers, palette, roofline, spread, tables, words
+from edgewise.report import charts, document, figures, numbers, roofline, spread, tables, words
+from edgewise.report.document import Section
 from edgewise.report.environment import data, environment, moment, reproduce
 from edgewise.report.figures import Figure
 from edgewise.report.markup import Markup, join, tag
@@ -16,53 +14,15 @@ from edgewise.report.pareto import pareto
 
 
 def html(study: Study) -> str:
-    """The study as one self-contained page: no network, no outside file, every word from the records escaped.
-
-    Its content policy allows the page's own script by hash and nothing else, so that even a hole in the escaping couldn't run a script.
-    """
-    script, style = _file("script.js"), _styles()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    """The study as one self-contained page: no network, no outside file, every word from the records escaped."""
     said = words.headline(study)
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{said.badge}: {study.model.name} · edgewise"),
-        tag("style", Markup(style)),
+    about = f"{study.data.task} · {study.device.name}, {study.device.cpu} · {moment(study.created)}"
+    return document.document(
+        f"{said.badge}: {study.model.name}",
+        document.banner(study.model.name, about),
+        _sections(study),
+        document.footer(f"edgewise {study.versions.get('edgewise', '')}; {numbers.plural(round(study.seconds), 'second')} of search."),
     )
-    sections = [section for section in _sections(study) if section is not None]
-    links = [tag("a", title, href=f"#{name}") for name, title, _ in sections]
-    body = tag(
-        "body",
-        tag("a", "Skip to the verdict", href="#verdict", class_="skip"),
-        _banner(study),
-        tag("nav", *links, aria_label="Sections"),
-        tag("main", *(_section(*section) for section in sections), id="main"),
-        _footer(study),
-        tag("div", id="tip", role="tooltip", hidden=True),
-        tag("script", Markup(script)),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _file(name: str) -> str:
-    return files("edgewise.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _styles() -> str:
-    dark = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {palette.variables(palette.DARK)} }} }}"
-    return f":root {{ {palette.variables(palette.LIGHT)} }}\n{dark}\n{_file('style.css')}\n{charts.css()}"
-
-
-Section = tuple[str, str, Markup]  # id, title, content
-
-
-def _section(name: str, title: str, content: Markup) -> Markup:
-    heading = None if name == "verdict" else tag("h2", title, id=f"{name}-title")
-    return tag("section", heading, content, id=name, tabindex="-1", aria_labelledby=f"{name}-title")
 
 
 def _sections(study: Study) -> Sequence[Section | None]:
@@ -78,11 +38,6 @@ def _sections(study: Study) -> Sequence[Section | None]:
         ("environment", "Environment", environment(study)),
         ("reproduce", "Make it again", reproduce(study)),
     )
-
-
-def _banner(study: Study) -> Markup:
-    about = f"{study.data.task} · {study.device.name}, {study.device.cpu} · {moment(study.created)}"
-    return tag("header", tag("p", "edgewise report", class_="brand"), tag("p", tag("strong", study.model.name), tag("span", about)))
 
 
 def _tile(name: str, figure: Figure, extra: str = "") -> Markup:
@@ -233,18 +188,3 @@ def _skipped(study: Study) -> Section | None:
         return None
     lead = "What each recipe touched, what it left as it was, and the reason."
     return "skipped", "Left alone", join([tag("p", lead, class_="lead"), *parts])
-
-
-def _footer(study: Study) -> Markup:
-    return tag(
-        "footer",
-        tag(
-            "p",
-            "Intervals are 95 %. Decisions read the validation split; the verdict reads the test split, once.",
-        ),
-        tag("p", "1 MB is 1,000,000 bytes; one point is 0.01 of a metric from 0 to 1."),
-        tag(
-            "p",
-            f"edgewise {study.versions.get('edgewise', '')}; {numbers.plural(round(study.seconds), 'second')} of search.",
-        ),
-    )

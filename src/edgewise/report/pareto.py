@@ -157,13 +157,13 @@ def _draw_point(study: Study, plot: Plot, point: Point, series: int, lowest: flo
     arrow = tag("path", d=f"M{x - 4:.1f} {y - 20:.1f}L{x:.1f} {y - 14:.1f}L{x + 4:.1f} {y - 20:.1f}", class_="range") if below else None
     at_y = y - 6 if below else y
     ring = tag("circle", cx=x, cy=at_y, r=10.0, class_="ring") if chosen else None
-    classes = f"{charts.colour(series)} point{'' if point.trial.state == 'measured' else ' hollow'}"
+    classes = f"{charts.colour(series)}{'' if point.trial.state == 'measured' else ' hollow'}"
     shape = charts.marker(series, x, at_y, 5.5 if chosen else 4.75)
     hit = tag("circle", cx=x, cy=at_y, r=12.0, fill="transparent") if linked else None
-    inside = (tag("title", "\n".join(lines)), *bars, arrow, ring, hit, shape)
+    inside = (*bars, arrow, ring, hit, shape)
     if not linked:
-        return tag("g", *inside, class_=classes)
-    return tag("a", *inside, class_=classes, href=f"#trial-{point.number}", aria_label="; ".join(lines), data_tip="\n".join(lines))
+        return tag("g", tag("title", "\n".join(lines)), *inside, class_=f"{classes} point")
+    return charts.point(f"#trial-{point.number}", lines, *inside, class_=classes)
 
 
 def _labels(study: Study, plot: Plot, found: Sequence[Point], lowest: float, within: Box | None, *, figured: bool) -> Markup:

@@ -21,15 +21,15 @@ def cell(figure: Figure, name: str | None = None, *, one_line: bool = False) -> 
     return tag("td", tag("b", figure.value), *below, class_=classes, data_label=name, data_sort=sort)
 
 
-def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Markup]], class_: str = "") -> Markup:
-    """A small table: the first cell of a row is its header."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Markup], class_: str = "") -> Markup:
+    """`rows` are `<tr>` elements; what is too wide for a screen scrolls in its own region."""
     return tag(
         "div",
         tag(
             "table",
             tag("caption", caption),
             tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))),
-            tag("tbody", *(tag("tr", *row) for row in rows)),
+            tag("tbody", *rows),
             class_=class_ or None,
         ),
         class_="scroll",
@@ -37,6 +37,19 @@ def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Marku
         role="region",
         aria_label=caption,
     )
+
+
+def plain_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Markup]], class_: str = "") -> Markup:
+    """A small table: the first cell of a row is its header."""
+    return table(caption, head, [tag("tr", *row) for row in rows], class_)
+
+
+def recipe(text: str) -> Markup:
+    """A recipe, or a step of one, as code; one that was shortened unfolds to its whole text."""
+    short = figures.shortened(text)
+    if short == (text or "as it came"):
+        return tag("code", short)
+    return tag("details", tag("summary", tag("code", short)), tag("code", text), class_="recipe")
 
 
 def state(word: str, kind: str) -> Markup:
@@ -68,7 +81,7 @@ def _trial_row(study: Study, number: int, trial: Trial) -> Markup:
     away = figures.divergence(trial.divergence)
     name = tag(
         "th",
-        tag("code", figures.name(trial)),
+        recipe(trial.recipe),
         tag("small", " · ".join(part for part in (f"#{number}", str(trial.execution), trial.rung) if part)),
         tag("span", "chosen", class_="badge chosen") if picked else None,
         tag("span", "reference", class_="badge") if reference else None,

@@ -1,13 +1,9 @@
-"""The terminal's tables: the same figures and sentences as the page's, within 80 columns.
-
-Words from records go in as `Text`, never as rich's markup, and without control characters: a recipe can't colour or move a terminal.
-"""
+"""The terminal's tables: the same figures and sentences as the page's, within 80 columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -15,6 +11,7 @@ from rich.text import Text
 
 from edgewise.records import Comparison, Device, Measurement, Quality, Study, Trial
 from edgewise.report import figures, numbers, words
+from edgewise.report.cells import STATES, beside, full, grid, short, text
 from edgewise.report.environment import STEAL_MATTERS, device_rows
 from edgewise.report.figures import Figure
 from edgewise.report.markup import clean
@@ -22,136 +19,95 @@ from edgewise.report.spread import class_changes, most_changed
 
 MOST_CLASSES = 5  # after a search; the page has them all
 
-STATES = {
-    "met": ("✓", "green"),
-    "missed": ("✗", "red"),
-    "none": ("○", "default"),
-    "measured": ("✓", "green"),
-    "failed": ("✗", "red"),
-    "screened": ("○", "default"),
-}
-
-
-def _text(words_: str, style: str = "") -> Text:
-    return Text(clean(words_), style=style, overflow="fold")
-
-
-def _figure(figure: Figure, *, below: bool = True) -> Text:
-    """The value, and dim below it (or behind it) the interval and n."""
-    shown = _text(figure.value, "bold")
-    behind = [part for part in (figure.interval, figure.n) if part]
-    if behind:
-        shown.append(clean(("\n" if below else "  ") + ("\n" if below else ", ").join(behind)), style="dim not bold")
-    return shown
-
-
-def _grid(*columns: str, title: str | None = None) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=_text(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for name in columns:
-        table.add_column(_text(name), overflow="fold")
-    return table
-
 
 def table(study: Study) -> RenderableType:
     """The verdict, asked and got, and every trial."""
     parts: list[RenderableType] = [_verdict(study)]
     if study.verdict:
-        parts += [_limits(study), _text(words.can_show(study), "dim"), Text()]
+        parts += [_limits(study), text(words.can_show(study), "dim"), Text()]
         parts += _classes(study.verdict.reference_quality, study.verdict.quality, ("reference", "chosen"), MOST_CLASSES)
-    parts += [_trials(study), _text(words.speed_means(study), "dim")]
+    parts += [_trials(study), text(words.speed_means(study), "dim")]
     return Group(*parts)
 
 
 def _verdict(study: Study) -> Panel:
     said = words.headline(study)
     sign, colour = STATES[said.state]
-    body = _text(said.sentence)
+    body = text(said.sentence)
     picked = figures.chosen(study)
     if picked is not None:
         body.append(clean(f"\n{figures.name(picked)} on {picked.execution}"), style="bold")
     elif study.verdict is None:
         body.append(clean(f"\nAsked: {words.asked(study)}."))
-    return Panel(body, title=_text(f"{sign} {said.badge}", "bold"), title_align="left", border_style=colour, padding=(0, 1))
+    return Panel(body, title=text(f"{sign} {said.badge}", "bold"), title_align="left", border_style=colour, padding=(0, 1))
 
 
 def _limits(study: Study) -> Table:
-    shown = _grid("Limit", "Asked", "Got", "Outcome")
+    shown = grid("Limit", "Asked", "Got", "Outcome")
     for row in words.limits(study):
         sign, colour = STATES["met" if row.met else "missed"]
-        outcome = _text(f"{sign} {'met' if row.met else 'missed'}, {row.margin}", colour)
+        outcome = text(f"{sign} {'met' if row.met else 'missed'}, {row.margin}", colour)
         if row.note:
             outcome.append(clean(f"\n{row.note}"), style="dim")
-        shown.add_row(_text(row.name), _text(row.asked), _figure(row.got), outcome)
+        shown.add_row(text(row.name), text(row.asked), full(row.got), outcome)
     return shown
-
-
-def _short(figure: Figure, *, n: bool = True) -> Text:
-    """A figure in a narrow column: value, interval and n below each other."""
-    return _figure(Figure(figure.value, figure.interval.replace(" to ", "…"), figure.n.replace("n = ", "n=") if n else ""))
 
 
 def _trial_row(study: Study, number: int, trial: Trial) -> tuple[Text, ...]:
     reference = trial.key == study.reference
-    name = _text(figures.name(trial), "bold")
+    name = text(figures.name(trial), "bold")
     name.append(clean(f"\n{trial.execution}"), style="not bold dim")
     for word, is_it in (("chosen", study.verdict is not None and trial.key == study.verdict.trial), ("reference", reference)):
         if is_it:
             name.append(f"\n[{word}]", style="not bold cyan")
     speed = Figure("1.00×", "by definition") if reference and trial.speedup is None else figures.speedup(trial.speedup)
     change = Figure("0", "by definition") if reference and trial.drop is None else figures.drop(trial.drop)
-    sizes = _text(numbers.size(trial.size_bytes), "bold")
+    sizes = text(numbers.size(trial.size_bytes), "bold")
     if trial.measurement:
         sizes.append(f"\n{numbers.size(trial.measurement.peak_memory_bytes)}", style="not bold dim")
     sign, colour = STATES[trial.state]
-    return _text(f"{number} {sign}", colour), name, _short(speed), _short(figures.quality(trial.quality)), _short(change, n=False), sizes
+    return text(f"{number} {sign}", colour), name, short(speed), short(figures.quality(trial.quality)), short(change, n=False), sizes
 
 
 def _trials(study: Study) -> Group:
     """Every trial; what there is to say of one stands below the table, under its number."""
     metric = numbers.capital(study.data.metric)
     title = f"Every trial, on the validation split ({len(study.trials)}): ✓ measured, ○ screened, ✗ failed"
-    shown = _grid("#", "Trial", "Speedup", metric, "Change, points", "Size, memory", title=title)
+    shown = grid("#", "Trial", "Speedup", metric, "Change, points", "Size, memory", title=title)
     for column, width in zip(shown.columns, (4, None, 13, 13, 13, 8), strict=True):
         column.max_width = width
     remarks = []
     for number, trial in enumerate(study.trials, 1):
         shown.add_row(*_trial_row(study, number, trial))
         if remark := figures.remark(study, trial):
-            remarks.append(_text(f"#{number} {trial.state}: {remark}", "dim"))
+            remarks.append(text(f"#{number} {trial.state}: {remark}", "dim"))
     return Group(shown, *remarks, Text())
 
 
 def profile_table(measurements: Sequence[Measurement], *, name: str = "") -> RenderableType:
     """For `edgewise measure`: each engine, precision and thread count. `name` is the model's."""
     title = f"{name}: one call at a time" if name else "One call at a time"
-    shown = _grid("Engine", "p50", "p90", "p99", "Cold start", "Size, memory", "Roof", title=title)
+    shown = grid("Engine", "p50", "p90", "p99", "Cold start", "Size, memory", "Roof", title=title)
     for found in measurements:
         p50, p90, p99 = (figures.latency(found.latency, q) for q in (50, 90, 99))
         roof = numbers.percent(found.roofline_share) if found.roofline_share is not None else numbers.NONE
         sizes = f"{numbers.size(found.size_bytes)}\n{numbers.size(found.peak_memory_bytes)}"
-        tails = [_text(figure.value) for figure in (p90, p99)]
+        tails = [text(figure.value) for figure in (p90, p99)]
         shown.add_row(
-            _text(str(found.execution), "bold"), _short(p50), *tails, _text(numbers.ms(found.cold_start_ms)), _text(sizes), _text(roof)
+            text(str(found.execution), "bold"), short(p50), *tails, text(numbers.ms(found.cold_start_ms)), text(sizes), text(roof)
         )
     engines = ", ".join(dict.fromkeys(found.conditions.engine for found in measurements))
     said = (
         f"{engines}. Below p50 stand its 95 % interval and the calls; memory is the peak above an idle process, loading included; roof is "
         "the share of what the device can do. The engines were timed one after another: a few percent between them may be chance."
     )
-    parts: list[RenderableType] = [shown, _text(said, "dim")]
+    parts: list[RenderableType] = [shown, text(said, "dim")]
     steal = max((found.conditions.steal or 0.0 for found in measurements), default=0.0)
     if steal > STEAL_MATTERS:
-        words_ = (
+        warned = (
             f"Up to {100 * steal:.0f} % of the time went to this machine's neighbours: tails are too long, run again when it is quieter."
         )
-        parts.append(_text(words_, "yellow"))
+        parts.append(text(warned, "yellow"))
     return Group(*parts)
 
 
@@ -161,7 +117,7 @@ def device_table(device: Device) -> RenderableType:
     shown.add_column(style="dim", no_wrap=True)
     shown.add_column(overflow="fold")
     for name, value in device_rows(device):
-        shown.add_row(_text(name), _text(value.replace("; ", "\n") if name == "Measured peaks" else value))
+        shown.add_row(text(name), text(value.replace("; ", "\n") if name == "Measured peaks" else value))
     return shown
 
 
@@ -171,31 +127,31 @@ def compare_table(comparison: Comparison, *, most_layers: int = 12) -> Renderabl
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    facts.add_row(_text("Compared"), _text(f"{b} against {a}, on {numbers.plural(comparison.n, 'sample')}"))
-    facts.add_row(_text("Same answer"), _figure(figures.share(comparison.agreement), below=False))
+    facts.add_row(text("Compared"), text(f"{b} against {a}, on {numbers.plural(comparison.n, 'sample')}"))
+    facts.add_row(text("Same answer"), full(figures.share(comparison.agreement), below=False))
     facts.add_row(
-        _text("Outputs apart"),
-        _text(f"{figures.divergence(comparison.relative_l2).value} (relative L2), {numbers.significant(comparison.max_abs)} at most"),
+        text("Outputs apart"),
+        text(f"{figures.divergence(comparison.relative_l2).value} (relative L2), {numbers.significant(comparison.max_abs)} at most"),
     )
     facts.add_row(
-        _text("First parting"),
-        _text(
+        text("First parting"),
+        text(
             comparison.first_parting
             or ("nowhere: no difference lasts to the outputs" if comparison.layers else "the graphs share no tensor to compare")
         ),
     )
     if comparison.quality_a and comparison.quality_b:
         metric = numbers.capital(comparison.quality_a.metric)
-        facts.add_row(_text(f"{metric} of a"), _figure(figures.quality(comparison.quality_a), below=False))
-        facts.add_row(_text(f"{metric} of b"), _figure(figures.quality(comparison.quality_b), below=False))
+        facts.add_row(text(f"{metric} of a"), full(figures.quality(comparison.quality_a), below=False))
+        facts.add_row(text(f"{metric} of b"), full(figures.quality(comparison.quality_b), below=False))
     if comparison.drop:
         least = numbers.points(comparison.drop.detectable, sign=False)
-        facts.add_row(_text("Change, points"), _figure(figures.drop(comparison.drop), below=False))
+        facts.add_row(text("Change, points"), full(figures.drop(comparison.drop), below=False))
         facts.add_row(
-            _text("This n can show"),
-            _text(f"a change of {least} points or more; {words.p_value(comparison.drop.p_value)}"),
+            text("This n can show"),
+            text(f"a change of {least} points or more; {words.p_value(comparison.drop.p_value)}"),
         )
-    parts: list[RenderableType] = [Panel(facts, title=_text("Two models on the same inputs", "bold"), title_align="left")]
+    parts: list[RenderableType] = [Panel(facts, title=text("Two models on the same inputs", "bold"), title_align="left")]
     if comparison.layers:
         parts.append(_layers(comparison, most_layers))
     if comparison.quality_a and comparison.quality_b:
@@ -210,14 +166,14 @@ def _layers(comparison: Comparison, most: int) -> Table:
     kept = comparison.layers[start : start + most]
     left = len(comparison.layers) - len(kept)
     largest = max(error for _, error in comparison.layers) or 1.0
-    shown = _grid("Layer", "Apart", "", title=f"Layer by layer{f' ({left} more not shown)' if left else ''}")
+    shown = grid("Layer", "Apart", "", title=f"Layer by layer{f' ({left} more not shown)' if left else ''}")
     for name, error in kept:
         first = name == comparison.first_parting
         bar = "█" * max(1 if error else 0, round(20 * error / largest))
         shown.add_row(
-            _text(name + (" ← parts here" if first else ""), "bold" if first else ""),
-            _text(figures.divergence(error).value),
-            _text(bar, "cyan"),
+            text(name + (" ← parts here" if first else ""), "bold" if first else ""),
+            text(figures.divergence(error).value),
+            text(bar, "cyan"),
         )
     return shown
 
@@ -231,23 +187,18 @@ def _classes(before: Quality, after: Quality, names: tuple[str, str], most: int 
     left = f" ({len(changes) - len(shown)} more changed less)" if len(shown) < len(changes) else ""
     first, second = names
     title = f"Per class, the largest loss first{left}"
-    table = _grid("Class", "Samples", f"Recall of {first}", f"Recall of {second}", "Change, points", title=title)
+    table = grid("Class", "Samples", f"Recall of {first}", f"Recall of {second}", "Change, points", title=title)
     for change in shown:
-        moved = _text(numbers.points(change.change, 0.01), "bold" if change.apart else "")
-        cells = [_beside(figures.share(recall)) for recall in (change.before.recall, change.after.recall)]
-        table.add_row(_text(change.after.label), _text(numbers.count(change.after.n)), *cells, moved)
-    return [*_means(before, after, names), table, _text("Bold: the two intervals lie apart.", "dim"), Text()]
+        moved = text(numbers.points(change.change, 0.01), "bold" if change.apart else "")
+        cells = [beside(figures.share(recall)) for recall in (change.before.recall, change.after.recall)]
+        table.add_row(text(change.after.label), text(numbers.count(change.after.n)), *cells, moved)
+    return [*_means(before, after, names), table, text("Bold: the two intervals lie apart.", "dim"), Text()]
 
 
 def _means(before: Quality, after: Quality, names: tuple[str, str]) -> list[RenderableType]:
     """Precision, recall and F1, each as the mean over all classes."""
-    table = _grid("Mean over classes", *names)
+    table = grid("Mean over classes", *names)
     left, right = figures.macro(before), figures.macro(after)
     for name in (each for each in left if each in right):
-        table.add_row(_text(numbers.capital(name)), _beside(left[name]), _beside(right[name]))
+        table.add_row(text(numbers.capital(name)), beside(left[name]), beside(right[name]))
     return [table] if table.rows else []
-
-
-def _beside(figure: Figure) -> Text:
-    """The value with its interval on one line, without n."""
-    return _figure(Figure(figure.value, figure.interval.replace(" to ", "…")), below=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.records import Interval, Outcome, Study, Verdict
@@ -28,6 +29,8 @@ class Headline:
     badge: str
     sentence: str
 
+
+INCONCLUSIVE = "The timing stayed inconclusive: its interval is wider than what was asked of it."
 
 NAMES = {
     "speedup": "Speed",
@@ -176,6 +179,31 @@ def headline(study: Study) -> Headline:
     return Headline("missed", "Budget missed", f"Not everything that was asked for is met: {where}. At the nearest point found, {change}.")
 
 
+def member(study: Study) -> str:
+    """What a member of a family is called: the speed that was asked of it."""
+    return f"{study.budget.speedup:g}×" if study.budget.speedup else study.model.name
+
+
+def family(studies: Sequence[Study]) -> Headline:
+    """All verdicts of a family in one plain sentence; by how much one was missed stands in the table."""
+    judged = [(study, study.verdict) for study in studies if study.verdict]
+    if len(judged) < len(studies):
+        return Headline("none", "No verdict yet", f"{len(judged)} of {numbers.plural(len(studies), 'member')} came to a verdict so far.")
+    paid = [
+        f"{numbers.times(one.speedup.ratio.value)} at {numbers.points(one.drop.difference.value, one.drop.difference.half_width)}"
+        for _, one in judged
+    ]
+    reached = f"Speed, and change of {studies[0].data.metric} in points: {', '.join(paid)}."
+    missed = [member(study) for study, one in judged if not one.met]
+    if not missed:
+        each = f"All {len(studies)} members meet" if len(studies) > 1 else "The one member meets"
+        return Headline("met", "All budgets met", f"{each} what was asked for on this device. {reached}")
+    met = len(studies) - len(missed)
+    which = f"{met} of {numbers.plural(len(studies), 'member')} {'meets' if met == 1 else 'meet'} what was asked for on this device"
+    badge = "Some budgets missed" if met else "Budgets missed" if len(studies) > 1 else "Budget missed"
+    return Headline("missed", badge, f"{which}, {' and '.join(missed)} {'misses' if len(missed) == 1 else 'miss'} it. {reached}")
+
+
 def speed_means(study: Study) -> str:
     """What 1.0× is: a speedup means nothing without it."""
     reference = figures.find(study, study.reference)
@@ -187,24 +215,39 @@ def speed_means(study: Study) -> str:
     )
 
 
+def detectable(study: Study) -> str:
+    """The smallest change that this many samples can show; "" without a verdict."""
+    if study.verdict is None:
+        return ""
+    drop, metric = study.verdict.drop, study.data.metric
+    counts = f"{numbers.plural(drop.difference.n, 'test sample')}, the same for both models"
+    return f"On {counts}, the smallest change of {metric} that can be shown is {numbers.points(drop.detectable, 0.001, sign=False)} points."
+
+
 def can_show(study: Study) -> str:
     """What this many samples can and can't show."""
-    verdict = study.verdict
+    verdict, said = study.verdict, detectable(study)
     if verdict is None:
         return ""
-    drop, metric = verdict.drop, study.data.metric
-    counts = f"{numbers.plural(drop.difference.n, 'test sample')}, the same for both models"
-    said = f"On {counts}, the smallest change of {metric} that can be shown is {numbers.points(drop.detectable, 0.001, sign=False)} points."
+    drop = verdict.drop
     if drop.candidate_only_right or drop.reference_only_right:
         ours, theirs = drop.candidate_only_right, drop.reference_only_right
         said += (
             f" They differ on {numbers.count(ours + theirs)}: the chosen one alone is right on {numbers.count(ours)}, the reference "
             f"alone on {numbers.count(theirs)} (McNemar {p_value(drop.p_value)})."
         )
-    if not verdict.speedup.conclusive:
-        said += " The timing stayed inconclusive: its interval is wider than what was asked of it."
-    return said
+    return said if verdict.speedup.conclusive else f"{said} {INCONCLUSIVE}"
 
 
 def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {numbers.significant(p, 2)}"
+
+
+def shortfalls(study: Study) -> list[str]:
+    """Of a member beside "met" or "missed": its speed's margin or each limit that was missed, and a timing that stayed wide."""
+    verdict = study.verdict
+    if verdict is None:
+        return []
+    speed = NAMES["speedup"]
+    said = [f"{row.name}: {row.margin}" for row in limits(study) if not row.met or (verdict.met and row.name == speed)]
+    return said if verdict.speedup.conclusive else [*said, "timing inconclusive"]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 Progress = Callable[[str, float, float | None], None]
+
+# Seconds: samples through engine and quantizer, per 10⁹ multiply-accumulates; one race. Measured on two x86 cores;
+# the pace corrects them as the work goes on.
+SECONDS_PER_GMAC = 0.12
+RACE_SECONDS = 8.0
 
 
 class Pace:
@@ -39,3 +44,13 @@ class Pace:
 
     def add(self, seconds: float) -> None:
         self.planned += seconds
+
+
+def trial_seconds(operations: int, samples: Mapping[str, int]) -> float:
+    """One recipe on one engine: quantizing on the calibration samples, answering the validation split, racing."""
+    fed = 6 * samples.get("calibration", 0) + samples.get("validation", 0)
+    return RACE_SECONDS + fed * operations / 1e9 * SECONDS_PER_GMAC
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
