@@ -1,5 +1,6 @@
 """Several speedups in one run: real engines, a tiny trained net, a table of operations."""
 
+import types
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from edgewise.measure import table as tables
 from edgewise.models.resnet import ResNet
 from edgewise.recipe import parse
 from edgewise.records import Interval
-from edgewise.search import planning, verdict
+from edgewise.search import planning, pruning, verdict
 from edgewise.train import train
 
 ASKED = {"threads": 1, "engines": ("onnxruntime",), "epochs": 2}
@@ -99,6 +100,24 @@ def test_each_member_goes_on_from_the_one_before(made):
     # What they share was made once.
     kept = {path.name for path in (folder / "study" / "training").iterdir()}
     assert len(kept) == stages.count("distill")
+
+
+def test_a_stage_that_lost_far_too_much_is_the_last(made, monkeypatch):
+    results, _, _, (_, task) = made
+    recipe = results[-1].study.trial(results[-1].study.verdict.trial).recipe
+    steps = [str(step) for step in parse(recipe).steps]
+    looked = []
+    quality = types.SimpleNamespace(value=Interval(0.5, 0.4, 0.6, 100))
+    monkeypatch.setattr(pruning.metrics, "quality", lambda *a: quality)
+    monkeypatch.setattr(measure, "answers", lambda graph, *rest: looked.append(graph))
+    climb = types.SimpleNamespace(
+        bench=types.SimpleNamespace(task=task), budget=ew.Budget(max_drop=0.3), metric=0.95, notes=[],
+        baseline=types.SimpleNamespace(execution=None), made=lambda text: types.SimpleNamespace(graph=text),
+    )  # fmt: skip
+    assert pruning.worthwhile(climb, steps) == steps[:2] and looked == [" > ".join(steps[:2])]
+    assert "stopped after 2 of 8 steps: 45.0 points are lost" in climb.notes[0]
+    climb.metric = 0.89  # within ten points of what may be lost
+    assert pruning.worthwhile(climb, steps) == steps
 
 
 def test_no_choice_comes_after_a_look_at_the_test_split(made):

@@ -16,6 +16,7 @@ from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import Graph
 from edgewise.models.resnet import ResNet
 from edgewise.records import Trial
+from edgewise.search import asked
 from edgewise.train import train
 from edgewise.types import Execution, from_json
 
@@ -186,7 +187,7 @@ def test_a_trials_key_covers_all_that_it_depends_on(task, net, tmp_path_factory,
         key(graph, device=replace(here, backends={**here.backends, "onnxruntime": "9.9"})),
         key(graph, seed=1),
     ]
-    monkeypatch.setattr(sys.modules["edgewise.fitting"], "_versions", lambda names: {"onnx": "9.9"})
+    monkeypatch.setattr(sys.modules["edgewise.fitting"], "versions", lambda names: {"onnx": "9.9"})
     others.append(key(graph))
     assert len({first, *others}) == 1 + len(others)
 
@@ -249,7 +250,7 @@ def test_an_exported_program_goes_the_same_way(task, net, tmp_path):
 
 
 def test_threads_are_tried_up_to_all_cores():
-    counts = sys.modules["edgewise.fitting"]._thread_counts
+    counts = asked._doubling
     assert [counts(cores) for cores in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
 
 

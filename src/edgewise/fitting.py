@@ -22,7 +22,7 @@ from edgewise.search.account import effects, widths
 from edgewise.search.asked import Asked, chosen_engines, usual_epochs, versions
 from edgewise.search.climb import INT8
 from edgewise.search.origin import Teacher, dense_of, structure_of
-from edgewise.search.pace import Progress, minutes, trial_seconds
+from edgewise.search.pace import SURVEY_SECONDS, Progress, minutes, pruning_seconds, training_seconds, trial_seconds
 from edgewise.search.packing import packed, plain_package
 from edgewise.search.store import key, write
 from edgewise.search.verdict import self_labelled
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 STUDY_FORMAT = 1
 
-VERDICT_SECONDS = 60.0  # for the estimate that is given before the work
+# For the estimate that is given before the work; the epochs are distill's own.
+VERDICT_SECONDS, DISTILL_EPOCHS = 60.0, 3
 
 
 @dataclass(frozen=True)
@@ -245,9 +246,13 @@ def _searched(
     )
     model_summary = summary(dense, source.name)
     cost_s = trial_seconds(model_summary.operations, task.summary().samples)
-    pace = search.Pace(cost_s * len(INT8) * len(names) + VERDICT_SECONDS, progress)
+    sizes = model_summary.operations, len(task.split("train"))
+    quick_s = VERDICT_SECONDS + (_recipe_seconds(asked, *sizes) + cost_s if asked.recipe else cost_s * len(INT8) * len(names))
+    pruning_s = _pruning_seconds(asked, *sizes)
+    pace = search.Pace(quick_s + pruning_s, progress)
     what = f"{asked.budget.speedup:g}x: about" if asked.family else "about"
-    pace.begin(f"{what} {minutes(pace.planned)}: racing the dense model on {', '.join(names)}")
+    more = f" if int8 will do, {minutes(pace.planned)} if it has to be pruned and trained" if pruning_s else ""
+    pace.begin(f"{what} {minutes(quick_s)}{more}: racing the dense model on {', '.join(names)}")
     climb = search.start(
         bench, dense, asked.budget, names, asked.counts, pace,
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
@@ -277,6 +282,21 @@ def _searched(
         chosen = climb.chosen(asked.timing_seconds / 2)
     study = replace(study, steps=effects(climb, chosen), widths=widths(climb, chosen))
     return _Searched(asked, task, climb, chosen, study, began)
+
+
+def _pruning_seconds(asked: Asked, operations: int, samples: int) -> float:
+    """What pruning would take, where some limit may ask for it."""
+    budget = asked.budget
+    bound = any((budget.speedup, budget.latency_ms, budget.size_bytes, budget.memory_bytes, budget.energy_mj))
+    return pruning_seconds(operations, asked.epochs * samples, asked.table_seconds) if bound and asked.epochs else 0.0
+
+
+def _recipe_seconds(asked: Asked, operations: int, samples: int) -> float:
+    """What the steps of the one recipe take: those that train, about as long as they would on the dense model."""
+    epochs = [step.arguments.get("epochs", DISTILL_EPOCHS) for step in parse(asked.recipe).steps if step.name == "distill"]
+    prunes = any(step.name == "prune" for step in parse(asked.recipe).steps)
+    table_s = SURVEY_SECONDS + asked.table_seconds if prunes else 0.0
+    return table_s + sum(training_seconds(operations, count * samples) for count in epochs)
 
 
 def _judged(one: _Searched) -> Result:

@@ -22,7 +22,7 @@ from edgewise.search.choose import best, outcomes_of
 from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
-from edgewise.search.pruning import pruned, table_for
+from edgewise.search.pruning import HOPELESS, pruned, table_for
 from edgewise.search.store import key
 from edgewise.types import Budget, Execution
 
@@ -49,9 +49,6 @@ SURE, FAR = 4, 1.5
 
 # From this share of the multiply-accumulates in matrix products on, quantizing them alone (dynamic) can pay.
 MATMUL_SHARE = 0.2
-
-# A validation drop beyond the limit and this much more isn't worth timing: no rung recovers it.
-HOPELESS = 0.1
 
 
 @dataclass

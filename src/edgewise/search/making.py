@@ -12,12 +12,8 @@ from edgewise import registry
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, cost, fold
 from edgewise.search.bench import Bench
-from edgewise.search.pace import Pace
+from edgewise.search.pace import Pace, training_seconds
 from edgewise.search.store import key
-
-# For the estimate of time left: a step that doesn't train; a forward and a backward pass per 10⁹ multiply-accumulates on two x86 cores.
-STEP_SECONDS = 10.0
-SECONDS_PER_TRAINED_GMAC = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,9 @@ class Maker:
             return Made(graph, path, tuple(touched), skipped, tuple(notes), seconds=seconds)
         return Made(fold(graph), path, tuple(touched), skipped, tuple(notes), graph, seconds)
 
+    def made_before(self, recipe: str) -> bool:
+        return self.bench.store.has_graph(key(*self.bench.origin, str(recipes.parse(recipe))))
+
     def _apply(self, recipe: recipes.Recipe, before: Made, on_module: bool, checkpoint: Any) -> recipes.Applied:
         bench = self.bench
         given = {"task": bench.task, "device": bench.device, "calibration": bench.calibration, **self.supplies}
@@ -90,6 +89,6 @@ class Maker:
 
     def expected(self, step: recipes.Step, structure: Graph) -> float:
         """Seconds that a step on the module will take, about: what trains goes through the data, the others look at some samples."""
-        macs = sum(node.macs for node in cost(structure)) / 1e9
-        samples = step.arguments.get("epochs", 0) * len(self.bench.task.split("train"))
-        return STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs
+        macs = sum(node.macs for node in cost(structure))
+        whole = training_seconds(macs, step.arguments.get("epochs", 0) * len(self.bench.task.split("train")))
+        return whole if "epochs" in step.arguments else whole / 2  # it counts the pruning before it

@@ -12,6 +12,11 @@ Progress = Callable[[str, float, float | None], None]
 # the pace corrects them as the work goes on.
 SECONDS_PER_GMAC = 0.12
 RACE_SECONDS = 8.0
+# A forward and a backward pass per 10⁹ multiply-accumulates; a step of a recipe that doesn't train; what parts are worth; a plan, timed.
+SECONDS_PER_TRAINED_GMAC = 0.1
+STEP_SECONDS = 10.0
+SURVEY_SECONDS = 70.0
+PLAN_SECONDS = 20.0
 
 
 class Pace:
@@ -50,6 +55,16 @@ def trial_seconds(operations: int, samples: Mapping[str, int]) -> float:
     """One recipe on one engine: quantizing on the calibration samples, answering the validation split, racing."""
     fed = 6 * samples.get("calibration", 0) + samples.get("validation", 0)
     return RACE_SECONDS + fed * operations / 1e9 * SECONDS_PER_GMAC
+
+
+def training_seconds(operations: float, samples: int) -> float:
+    """Pruning, and training on so many samples; operations: multiply-accumulates of one."""
+    return 2 * STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * operations / 1e9
+
+
+def pruning_seconds(operations: float, samples: int, table_seconds: float) -> float:
+    """A plan and its training, before it is known how narrow the model becomes: half of the dense one, say."""
+    return SURVEY_SECONDS + table_seconds + 2 * PLAN_SECONDS + training_seconds(operations / 2, samples)
 
 
 def minutes(seconds: float) -> str:

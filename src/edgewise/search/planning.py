@@ -14,6 +14,7 @@ from edgewise.measure.layermodel import correct, latency_predictor
 from edgewise.measure.table import latency_table
 from edgewise.records import Interval, LatencyTable, PruningPlan
 from edgewise.search.limits import Bytes, Form, Limits, Predict, bytes_predictor
+from edgewise.search.pace import PLAN_SECONDS, SURVEY_SECONDS
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
 
@@ -25,13 +26,9 @@ if TYPE_CHECKING:
 MARGIN = 1.02
 WITHIN = 0.03
 ROUNDS = 8
-PLAN_SECONDS = 20.0
 
 # Channels that every part is left with, to see how fast a model can become.
 NARROWEST = (1, 4, 8)
-
-# For the estimate of time left, on two x86 cores.
-SURVEY_SECONDS = 70.0
 
 
 @dataclass(frozen=True)

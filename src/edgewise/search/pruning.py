@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 from edgewise import devices, measure, registry
 from edgewise import recipe as recipes
+from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
-from edgewise.graph import cost, parts, shrink
+from edgewise.graph import Graph, cost, parts, shrink
 from edgewise.measure import Subject
 from edgewise.measure.layermodel import Predictor, latency_predictor
 from edgewise.records import PruningPlan, Trial
 from edgewise.search.limits import Form, Limits, asked_limits
-from edgewise.search.making import SECONDS_PER_TRAINED_GMAC, STEP_SECONDS
+from edgewise.search.pace import training_seconds
 from edgewise.search.planning import (
-    PLAN_SECONDS,
-    SURVEY_SECONDS,
     Bounds,
     costs_of,
     keep_table,
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
 
 # A form may lose this much more than the budget allows before it is retrained: training takes the quantization error back in part.
 SLACK = 0.01
+
+# A validation drop beyond the limit and this much more isn't worth timing, nor pruning on from: no rung recovers it.
+HOPELESS = 0.1
 
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
@@ -127,7 +129,6 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if not forms(climb):
         climb.notes.append("pruning wasn't tried: every form loses more than it may before anything is pruned")
         return
-    climb.pace.add(SURVEY_SECONDS + climb.table_seconds + 2 * PLAN_SECONDS)
     try:
         chain = planned(climb, limits)
     except EdgewiseError as error:
@@ -135,7 +136,8 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         return
     if chain and chain[-1].limits == limits:
         form = chain[-1].form
-        yield "prune", " > ".join([*trained(climb, chain), *([form.recipe] if form.recipe else [])]), [form.execution]
+        steps = worthwhile(climb, trained(climb, chain))
+        yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
 
 
 def planned(climb: Climb, limits: Limits) -> list[Planned]:
@@ -199,8 +201,9 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
     whole = {part.name: part.units for part in coupling.parts}
     before, reached = whole, chain[0].form.speedup
     seeded = f", seed={climb.seed}" if climb.seed else ""
-    precise = _training_precision()
-    steps = []
+    precise, samples = _training_precision(), len(climb.bench.task.split("train"))
+    climb.pace.add(-training_seconds(_macs(climb.dense) / 2, climb.epochs * samples))  # planned before anything was known
+    steps: list[str] = []
     for number, plan in enumerate(chain):
         stages, counts = [plan.widths], [climb.epochs]
         steep = plan.limits.left(plan.form) if number == 0 else (plan.limits.speedup or reached) / reached
@@ -213,11 +216,33 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
                 steps.append(f"prune(widths={narrower!r}{seeded})")
             steps.append(f"distill(epochs={epochs}{precise}{seeded})")
             before = {**before, **narrower}
-            macs = sum(node.macs for node in cost(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
-            samples = epochs * len(climb.bench.task.split("train"))
-            climb.pace.add(2 * STEP_SECONDS + SECONDS_PER_TRAINED_GMAC * samples * macs / 1e9)
+            if not climb.maker.made_before(" > ".join(steps)):
+                small = shrink(climb.dense, {name: range(width) for name, width in before.items()})
+                climb.pace.add(training_seconds(_macs(small), epochs * samples))
         reached = plan.limits.speedup or reached
     return steps
+
+
+def _macs(graph: Graph) -> int:
+    return sum(node.macs for node in cost(graph))
+
+
+def worthwhile(climb: Climb, steps: Sequence[str]) -> list[str]:
+    """`steps` up to the first stage that loses, once trained, far more than may be lost: what is left to prune can't win that back."""
+    allowed = climb.budget.allowed_drop(climb.metric)
+    split = climb.bench.task.split("validation")
+    stages = [number for number, step in enumerate(steps[:-1], 1) if step.startswith("distill(")]
+    for number in stages:
+        outputs = measure.answers(climb.made(" > ".join(steps[:number])).graph, climb.baseline.execution, split)
+        quality = metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels)
+        lost = climb.metric - quality.value.value
+        if lost > allowed + HOPELESS:
+            climb.notes.append(
+                f"pruning stopped after {number} of {len(steps)} steps: {lost * 100:.1f} points are lost on validation, "
+                f"{allowed * 100:.2g} may be, and there is more to prune"
+            )
+            return list(steps[:number])
+    return list(steps)
 
 
 def _training_precision() -> str:

@@ -61,6 +61,9 @@ class Store:
         self._check()
         write(self._record, to_json(study))
 
+    def has_graph(self, name: str) -> bool:
+        return (self.folder / "models" / f"{name}.onnx").exists()
+
     def graph(self, name: str, make: Callable[[], Graph]) -> tuple[Graph, str]:
         """The graph kept under that key, or made and kept; and its path inside the folder."""
         path = self.folder / "models" / f"{name}.onnx"
