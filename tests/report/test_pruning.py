@@ -156,7 +156,7 @@ def test_the_facts_of_a_table(pruned: Study) -> None:
     for fact in (
         "openvino fp32 ×1 (openvino 2026.4.1), image 1×1×28×28",
         "Dense model 1.61 ms a call",
-        "The same model against itself 1.00× (0.997 to 1.01×, 10 pairs)",
+        "Against itself 1.00× (0.997 to 1.01×, 10 pairs)",
         "33 widths of single parts, 36 more of parts that are alike",
         "4 configurations, 1 plan measured later",
         "3.1 % median, 8.7 % at worst, on 4 configurations",

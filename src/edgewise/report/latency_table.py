@@ -55,16 +55,14 @@ def section(study: Study) -> Section | None:
 
 
 def _one(table: LatencyTable, number: int, of: int) -> Markup:
-    name = figures.shortened(table.form)
     found = groups(table, f"entry-{number}")
     curves = [group.curve for group in found]
     drawing = tag("figure", times_chart.responsive(curves)) if curves else tag("p", "No width was timed yet.")
     entries = tag("details", tag("summary", f"All {numbers.plural(len(table.entries), 'entry', 'entries')}"), _entries(table, number))
-    heading = tag("h3", "For the model ", tag("code", name), f" on {table.execution}") if of > 1 or table.form else None
+    heading = tag("h3", tag("code", figures.shortened(table.form)), f" on {table.execution}") if of > 1 else None
+    facts = tables.pairs(f"Latency table {number}", _facts(table))
     notes = [tag("p", note, class_="note") for note in table.notes]
-    return join(
-        [heading, tables.pairs(f"Latency table of {name}", _facts(table)), drawing, *notes, entries if curves else None, _kinds(table)]
-    )
+    return join([heading, facts, drawing, *notes, entries if curves else None, _kinds(table)])
 
 
 def _facts(table: LatencyTable) -> list[tuple[str, Markup | str]]:
@@ -79,7 +77,7 @@ def _facts(table: LatencyTable) -> list[tuple[str, Markup | str]]:
         ("Form", tag("code", figures.shortened(table.form))),
         ("Run by", f"{table.execution}{f' ({engine})' if engine else ''}, {shapes}"),
         ("Dense model", f"{numbers.ms(table.dense_ms)} a call" if table.dense_ms else ""),
-        ("The same model against itself", str(figures.ratio(table.scatter)) if table.scatter else ""),
+        ("Against itself", str(figures.ratio(table.scatter)) if table.scatter else ""),
         ("Measured", f"{numbers.plural(alone, 'width')} of single parts{alike}"),
         ("Measured together", ", ".join(together)),
         ("Error of predictions", _error(table)),
