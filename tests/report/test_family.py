@@ -120,6 +120,17 @@ def test_a_trial_that_collapsed_does_not_flatten_the_members(family: Family) -> 
     assert "▾" not in chart(family, 760)
 
 
+def test_a_limit_that_is_nowhere_near_does_not_flatten_the_members(family: Family) -> None:
+    def height(max_drop: float) -> float:
+        studies = tuple(replace(study, budget=replace(study.budget, max_drop=max_drop)) for study in family)
+        drawn = chart(studies, 760)
+        assert ("further down" in drawn) == (max_drop == 0.5)
+        marks = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)" r="12"', drawn)]
+        return max(marks) - min(marks)
+
+    assert height(0.5) > height(0.03) > 40
+
+
 def test_the_terminal_says_what_the_page_says(family: Family) -> None:
     text = shown(family)
     assert max(map(len, text.splitlines())) <= 80

@@ -11,6 +11,8 @@ from edgewise.report.charts import Box, Plot, line, text
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.scale import Scale, linear_range, log_range
 
+FAR = 4  # a limit is drawn where it is within so many times the span of what the members lost
+
 
 @dataclass(frozen=True)
 class Member:
@@ -50,8 +52,10 @@ def allowed(studies: Sequence[Study]) -> float:
 
 
 def _frame(found: Sequence[Member], tried: Sequence[tuple[Trial, float, float]], limit: float, width: int, height: int) -> Plot:
-    """Holds every member; trials that lost far more than any of them are left out, or they would press all others into a line."""
-    ys = [0.0, -limit, *(end for member in found for end in (member.change.low, member.change.high))]
+    """Holds every member. Trials that lost far more than any of them, and a limit that is nowhere near, would press all into a line."""
+    ys = [0.0, *(end for member in found for end in (member.change.low, member.change.high))]
+    if limit <= FAR * (max(ys) - min(ys)):
+        ys.append(-limit)
     least = min(ys) - 0.6 * max(max(ys) - min(ys), 0.01)
     ys += [change for _, _, change in tried if change >= least]
     xs = [1.0, *(member.study.budget.speedup or 1.0 for member in found), *(speed for _, speed, _ in tried)]
@@ -81,11 +85,12 @@ def _limit(plot: Plot, limit: float) -> Markup | None:
         return None
     left, top, right, _ = plot.box
     y = plot.y(-limit)
-    said = f"at most {numbers.plain(100 * limit)} point{'s' * (limit != 0.01)} lost"
+    further = " (further down)" if -limit < plot.y.low else ""
+    said = f"at most {numbers.plain(100 * limit)} point{'s' * (limit != 0.01)} lost{further}"
     return tag(
         "g",
         tag("path", d=f"M{left:.1f} {top:.1f}H{right:.1f}V{y:.1f}H{left:.1f}Z", class_="region"),
-        line(left, y, right, y, "limit"),
+        None if further else line(left, y, right, y, "limit"),
         text(left + 8, y - 7, said, class_="within") if y - top > 26 else None,
     )
 
