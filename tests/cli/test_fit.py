@@ -232,3 +232,22 @@ def test_an_interruption_keeps_what_was_measured(model: Path, data: Path, tmp_pa
     interrupted(lambda: len(list(out.glob("study/trials/*.json"))) > count, by=signal.SIGKILL)  # a crash, or the power
     assert all(isinstance(from_json(path.read_bytes(), Trial), Trial) for path in out.glob("study/trials/*.json"))
     assert kept.items() <= measured().items()
+
+
+def test_a_family_met_and_missed(
+    edgewise: Edgewise, quick: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path("out")
+    line = ["fit", model, "--data", data, "--engines", "onnxruntime", "--threads", "1", "--speedup", "1000,0.5", "-o", out]
+    code, shown, err = edgewise(*line)
+    assert code == 3, err
+    assert "the budget is missed at 1000x" in err
+    assert max(map(len, shown.splitlines())) <= 80
+    for said in ("Some budgets missed", "dense", "0.5×", "1000×", "all members", f"edgewise inspect {out / '1000x' / 'model.edgew'}"):
+        assert said in shown, shown
+    page = (out / "report.html").read_text()
+    for member in ("0.5x", "1000x"):
+        assert f'href="{member}/report.html"' in page
+        assert (out / member / "report.html").exists()
+        assert (out / member / "model.edgew").exists()

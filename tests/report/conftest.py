@@ -427,7 +427,7 @@ def transformer() -> Study:
         WidthTime(one.part, one.units // 2, near(0.98), "" if i < 2 else widths[i % 2].part, 12) for i, one in enumerate(widths)
     )
     units = {one.part: one.units for one in widths}
-    tables = tuple(replace(table(form), units=units, entries=entries, joint=(), corrections=(), notes=()) for form in ("", "quantize()"))
+    tables = tuple(replace(table(form), units=units, entries=entries, notes=()) for form in ("", "quantize()"))
     return replace(member(4.0), widths=widths, tables=tables)
 
 

@@ -79,3 +79,19 @@ def test_percentile_interval_covers() -> None:
         found = numbers.percentile_interval(tuple(random.gamma(2.0, 1.0, 120)), 90)
         covered += found.low <= truth <= found.high
     assert covered / 400 >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0"), (999, "999"), (1000, "1.00 k"), (272_474, "272 k"), (999_600, "1.00 M"), (31_250_000, "31.2 M"), (4.1e9, "4.10 G")],
+)
+def test_a_count_of_many(value: float, said: str) -> None:
+    assert numbers.large(value) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "under 0.1 s"), (4.2, "4.2 s"), (9.97, "10 s"), (59.6, "1 min"), (200, "3 min 20 s"), (3599.7, "1 h"), (4320, "1 h 12 min")],
+)
+def test_how_long_it_took(seconds: float, said: str) -> None:
+    assert numbers.duration(seconds) == said

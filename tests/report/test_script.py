@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edgewise.records import Study
-from edgewise.report import html
+from edgewise.report import family_html, html
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), "")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium here to open the page in")
@@ -197,6 +197,53 @@ def test_what_is_folded_away_is_printed_and_folded_again(used: Any) -> None:
     assert used["after"] == [0]
 
 
+PRUNED = """
+const charts = all(".only-wide .chart").filter((chart) => chart.querySelector("a.point"));
+seen.stops = charts.map((chart) => all("a.point", chart).filter((point) => point.tabIndex === 0).length);
+seen.sections = charts.map((chart) => chart.closest("section").id);
+const lines = () => tip.hidden ? null : all("div", tip).map((line) => line.textContent);
+seen.tips = {};
+seen.targets = {};
+for (const name of NAMED) {
+  const points = all(`#${name} .only-wide a.point`);
+  const point = points[points.length - 1];
+  point.dispatchEvent(new MouseEvent("mouseenter"));
+  const box = tip.getBoundingClientRect();
+  seen.tips[name] = [lines(), box.left >= 0 && box.right <= document.documentElement.clientWidth && box.width > 50];
+  point.dispatchEvent(new MouseEvent("mouseleave"));
+  point.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+  await soon();
+  // A row that is folded away has to be unfolded by the way there.
+  seen.targets[name] = [$(":target")?.id, $(":target")?.getClientRects().length > 0];
+}
+"""
+
+
+def test_points_of_pruning_tell_their_figures_and_lead_to_rows_that_are_folded_away(pruned: Study, tmp_path: Path) -> None:
+    names = ["widths", "plans", "table"]
+    (tmp_path / "page.html").write_text(driven(html(pruned), PRUNED.replace("NAMED", json.dumps(names))), encoding="utf-8")
+    seen = opened(tmp_path / "page.html")
+    assert "error" not in seen, seen["error"]
+    assert set(names) <= set(seen["sections"])
+    assert set(seen["stops"]) == {1}
+    assert seen["tips"]["widths"] == [["layer3.2.conv1.weight", "8 of 64 channels", "12 % left"], True]
+    assert seen["tips"]["plans"][0][2] == "measured 4.06× (4.03 to 4.09×, 60 pairs)"
+    assert "time of the whole model" in seen["tips"]["table"][0][1]
+    assert seen["targets"]["widths"] == [f"part-{len(pruned.widths)}", True]
+    assert seen["targets"]["plans"] == ["plan-2", True]
+    assert seen["targets"]["table"][0].startswith("entry-1-") and seen["targets"]["table"][1]
+
+
+def test_points_of_a_family_lead_to_its_members(family: tuple[Study, ...], tmp_path: Path) -> None:
+    driver = PRUNED.replace("NAMED", json.dumps(["tradeoffs", "plans"]))
+    (tmp_path / "page.html").write_text(driven(family_html(family), driver), encoding="utf-8")
+    seen = opened(tmp_path / "page.html")
+    assert "error" not in seen, seen["error"]
+    assert seen["tips"]["tradeoffs"][0][:2] == ["asked 8×: missed", "speedup 7.42× (7.38 to 7.46×, 60 pairs)"]
+    assert seen["tips"]["tradeoffs"][1]
+    assert seen["targets"] == {"tradeoffs": ["member-3", True], "plans": ["plan-5", True]}
+
+
 NARROW = """
 seen.width = document.documentElement.clientWidth;
 seen.needed = document.documentElement.scrollWidth;
@@ -207,8 +254,11 @@ seen.regions = all(".scroll").filter((part) => part.scrollWidth > part.clientWid
 """
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(met: Study, unfinished: Study, hostile_study: Study, tmp_path: Path) -> None:
-    pages = {"met": html(met), "unfinished": html(unfinished), "hostile": html(hostile_study)}
+def test_on_a_phone_nothing_is_wider_than_the_screen(
+    met: Study, unfinished: Study, hostile_study: Study, family: tuple[Study, ...], tmp_path: Path
+) -> None:
+    pages = {"met": html(met), "unfinished": html(unfinished), "hostile": html(hostile_study), "pruned": html(family[2])}
+    pages |= {"family": family_html(family), "evil family": family_html([hostile_study, hostile_study])}
     found = framed(tmp_path, pages, NARROW, 360)
     assert found.keys() == pages.keys()
     for name, seen in found.items():

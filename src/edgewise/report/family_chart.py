@@ -11,6 +11,8 @@ from edgewise.report.charts import Box, Plot, line, text
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.scale import Scale, linear_range, log_range
 
+FAR = 4  # a limit is drawn where it is within so many times the span of what the members lost
+
 
 @dataclass(frozen=True)
 class Member:
@@ -50,14 +52,31 @@ def allowed(studies: Sequence[Study]) -> float:
 
 
 def _frame(found: Sequence[Member], tried: Sequence[tuple[Trial, float, float]], limit: float, width: int, height: int) -> Plot:
-    """Holds every member; trials that lost far more than any of them are left out, or they would press all others into a line."""
-    ys = [0.0, -limit, *(end for member in found for end in (member.change.low, member.change.high))]
+    """Holds every member. Trials that lost far more than any of them, and a limit that is nowhere near, would press all into a line."""
+    ys = [0.0, *(end for member in found for end in (member.change.low, member.change.high))]
+    if limit <= FAR * (max(ys) - min(ys)):
+        ys.append(-limit)
     least = min(ys) - 0.6 * max(max(ys) - min(ys), 0.01)
     ys += [change for _, _, change in tried if change >= least]
-    xs = [1.0, *(end for member in found for end in (member.speedup.low, member.speedup.high)), *(speed for _, speed, _ in tried)]
+    xs = [1.0, *(member.study.budget.speedup or 1.0 for member in found), *(speed for _, speed, _ in tried)]
+    xs += [end for member in found for end in (member.speedup.low, member.speedup.high)]
     low, high = linear_range(ys, pad=0.12, least=0.004)
     x_low, x_high = log_range(xs, pad=0.1)
     return Plot(Scale(x_low, x_high, 56, width - 14, log=True), Scale(low, high, height - 46, 56))
+
+
+def _asked_axis(plot: Plot, studies: Sequence[Study]) -> Markup:
+    """The axis is marked at the dense model, and at what was asked of every member, up to where it stands."""
+    left, top, right, bottom = plot.box
+    parts, free_from = [line(left, bottom, right, bottom, "frame")], left - 30
+    for asked in sorted({1.0, *(study.budget.speedup for study in studies if study.budget.speedup)}):
+        x, said = plot.x(asked), f"{asked:g}×"
+        half = charts.text_width(said) / 2
+        parts += [line(x, top, x, bottom, "grid"), line(x, bottom, x, bottom + 4, "frame")]
+        if x - half >= free_from and x + half <= right + 14:
+            parts.append(text(x, bottom + 18, said, anchor="middle"))
+            free_from = x + half + 8
+    return tag("g", *parts)
 
 
 def _limit(plot: Plot, limit: float) -> Markup | None:
@@ -66,11 +85,12 @@ def _limit(plot: Plot, limit: float) -> Markup | None:
         return None
     left, top, right, _ = plot.box
     y = plot.y(-limit)
-    said = f"at most {numbers.plain(100 * limit)} points lost"
+    further = " (further down)" if -limit < plot.y.low else ""
+    said = f"at most {numbers.plain(100 * limit)} point{'s' * (limit != 0.01)} lost{further}"
     return tag(
         "g",
         tag("path", d=f"M{left:.1f} {top:.1f}H{right:.1f}V{y:.1f}H{left:.1f}Z", class_="region"),
-        line(left, y, right, y, "limit"),
+        None if further else line(left, y, right, y, "limit"),
         text(left + 8, y - 7, said, class_="within") if y - top > 26 else None,
     )
 
@@ -129,9 +149,9 @@ def _labels(plot: Plot, found: Sequence[Member], tried: Sequence[tuple[float, fl
 def _legend(found: Sequence[Member], tried: bool, left: float, top: float, right: float) -> tuple[Markup, float]:
     entries = [(tag("g", charts.marker(3, 0, 0, 4.5), class_="s5"), "dense")]
     if any(member.met for member in found):
-        entries.append((tag("g", charts.marker(0, 0, 0, 4.75), class_="s0"), "member, budget met"))
+        entries.append((tag("g", charts.marker(0, 0, 0, 4.75), class_="s0"), "budget met"))
     if any(not member.met for member in found):
-        entries.append((tag("g", charts.marker(2, 0, 0, 4.75), class_="s1 hollow"), "member, budget missed"))
+        entries.append((tag("g", charts.marker(2, 0, 0, 4.75), class_="s1 hollow"), "budget missed"))
     if tried:
         entries.append((tag("g", charts.marker(0, 0, 0, 3), class_="s5 faint"), "trial, validation"))
     return charts.legend(entries, left, top, right)
@@ -170,11 +190,11 @@ def chart(studies: Sequence[Study], width: int) -> Markup:
         text(16, 43, "points, paired with the dense model"),
         _limit(plot, limit),
         charts.axis_left(plot, lambda v: _tick(v, fine), about),
-        charts.axis_bottom(plot, lambda v: f"{numbers.plain(v)}×", about),
-        text(right, bottom + 36, "speedup as measured, log scale", anchor="end"),
+        _asked_axis(plot, studies),
+        text(right, bottom + 36, "speedup, marked where it was asked for; log scale", anchor="end"),
         text(left, bottom + 36, f"▾ {numbers.plural(below, 'trial')} below") if below else None,
         tag("g", *(_draw_trial(x, y, trial) for (x, y), (_, _, trial) in zip(spots, inside, strict=True)), class_="s5 faint"),
-        tag("path", d=path, class_="front"),
+        tag("path", d=path, class_="leader"),
         tag("g", tag("title", "the dense model"), charts.marker(3, plot.x(1), plot.y(0), 5.5), class_="s5"),
         join(_draw_member(plot, member) for member in found),
         _labels(plot, found, spots),

@@ -98,7 +98,7 @@ def large(value: float) -> str:
 def duration(seconds: float) -> str:
     """How long work took: 0.4 s, 14 s, 3 min 20 s, 1 h 12 min."""
     if seconds < 9.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

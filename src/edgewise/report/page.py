@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgewise.records import Study, Verdict
-from edgewise.report import charts, document, figures, numbers, roofline, spread, tables, words
+from edgewise.report import charts, document, figures, latency_table, numbers, predictions, roofline, spread, steps, tables, widths, words
 from edgewise.report.document import Section
 from edgewise.report.environment import data, environment, moment, reproduce
 from edgewise.report.figures import Figure
@@ -31,6 +31,10 @@ def _sections(study: Study) -> Sequence[Section | None]:
         ("tradeoffs", "Trade-offs", _tradeoffs(study)),
         ("trials", "Every trial", _trials(study)),
         _classes(study.verdict, study),
+        steps.section(study),
+        widths.section(study),
+        predictions.section(study.plans),
+        latency_table.section(study),
         ("time", "Time and memory", _time(study)),
         ("roofline", "Roofline", _roofline(study)),
         _skipped(study),
@@ -156,8 +160,9 @@ def _time(study: Study) -> Markup:
 def _roofline(study: Study) -> Markup:
     shares = [f"{name} {numbers.percent(m.roofline_share)}" for name, m in roofline.measurements(study) if m.roofline_share is not None]
     lead = (
-        "How close the models come to what this device can do at all, at the peaks measured on it. Operations are counted on the "
-        "dense model. Bytes are the model's file read once: activations aren't in the record, so the true points lie further left."
+        "How close the models come to what this device can do at all, at the peaks measured on it. Operations are counted on "
+        f"{'each model' if study.steps else 'the dense model'}. Bytes are the model's file read once: activations aren't in the record, so "
+        "the true points lie further left."
     )
     if shares:
         lead += f" Share of the roof, which counts each node's operations and bytes: {', '.join(shares)}."

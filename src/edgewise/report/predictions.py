@@ -121,7 +121,7 @@ def chart(found: Sequence[Row], width: int) -> Markup:
         ends += [value / plan.asked - 1 for value in (plan.predicted, plan.measured.low, plan.measured.high)]
     low, high = linear_range(ends, pad=0.06, least=0.02)
     height = top + height_of_row * len(found) + 44
-    plot = Plot(Scale(low, high, name_width, width - 64), Scale(0, 1, height - 46, top - 10))
+    plot = Plot(Scale(low, high, name_width, width - 84), Scale(0, 1, height - 46, top - 10))
     _, plot_top, right, bottom = plot.box
     about = 6 if width > 400 else 3
     keys = [
@@ -129,7 +129,7 @@ def chart(found: Sequence[Row], width: int) -> Markup:
         (tag("g", charts.marker(0, 0, 0, 5), class_="s0"), "measured, with its 95 % interval"),
     ]
     steps = plot.x.ticks(about)
-    decimals = 1 if len(steps) > 1 and 100 * (steps[1] - steps[0]) < 0.99 else 0
+    decimals = 0 if all(abs(100 * v - round(100 * v)) < 1e-6 for v in steps) else 1
     return charts.drawing(
         width,
         height,
@@ -139,6 +139,7 @@ def chart(found: Sequence[Row], width: int) -> Markup:
         *(line(plot.x(v), plot_top, plot.x(v), bottom, "grid") for v in steps),
         line(plot.x(0), plot_top, plot.x(0), bottom, "limit"),
         charts.axis_bottom(plot, lambda v: signed_percent(v, decimals) if v else "asked", about, room=40),
+        text(right + 12, plot_top - 4, "measured"),
         text(right, bottom + 38, "slower ← asked → faster", anchor="end"),
         *(_draw_row(plot, row, top + height_of_row * (i + 0.5) - 6, name_width) for i, row in enumerate(found)),
     )

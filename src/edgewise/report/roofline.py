@@ -33,18 +33,18 @@ def measurements(study: Study) -> tuple[tuple[str, Measurement], ...]:
 
 
 def spots(study: Study) -> tuple[Spot, ...]:
-    """Both models at the dense model's operation count: for a pruned one this is what it stands in for, not what it computes."""
-    operations = 2 * study.model.operations
+    """Each model at its own operation count, as far as the record holds one: without steps, the chosen one's is the dense model's."""
+    counted = {"reference": study.model.operations, "chosen": study.steps[-1].operations if study.steps else study.model.operations}
     return tuple(
         Spot(
             name,
             5 if name == "reference" else 0,
-            operations / found.size_bytes,
-            operations / found.latency.p50_ms / 1e6,
+            2 * counted[name] / found.size_bytes,
+            2 * counted[name] / found.latency.p50_ms / 1e6,
             found.roofline_share,
         )
         for name, found in measurements(study)
-        if operations and found.size_bytes and found.latency.samples_ms and found.latency.p50_ms > 0
+        if counted[name] and found.size_bytes and found.latency.samples_ms and found.latency.p50_ms > 0
     )
 
 

@@ -11,13 +11,17 @@ from edgewise.report.figures import Figure
 from edgewise.report.markup import Markup, tag
 
 
-def cell(figure: Figure, name: str | None = None, *, one_line: bool = False) -> Markup:
-    """A figure in a `<td>`; `name` labels it where the table is shown as cards; `one_line` sets interval and n beside each other."""
+def cell(figure: Figure, name: str | None = None, *, one_line: bool = False, more: str = "") -> Markup:
+    """A figure in a `<td>`; `name` labels it where the table is shown as cards; `one_line` sets interval and n beside each other.
+
+    more: a last line, of how the figure differs from another.
+    """
     behind = [part for part in (figure.interval, figure.n) if part]
     below = [tag("small", part) for part in ([", ".join(behind)] if one_line and behind else behind)]
     empty = figure.value == numbers.NONE and not behind
     sort = None if figure.sort is None else f"{figure.sort:.9g}"
     classes = f"figure{' line' if one_line else ''}{' none' if empty else ''}"
+    below += [tag("small", more, class_="change")] if more else []
     return tag("td", tag("b", figure.value), *below, class_=classes, data_label=name, data_sort=sort)
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.records import Comparison, Device, Measurement, Quality, Study, Trial
-from edgewise.report import figures, numbers, words
+from edgewise.report import figures, numbers, steps, widths, words
 from edgewise.report.cells import STATES, beside, full, grid, short, text
 from edgewise.report.environment import STEAL_MATTERS, device_rows
 from edgewise.report.figures import Figure
@@ -26,6 +26,7 @@ def table(study: Study) -> RenderableType:
     if study.verdict:
         parts += [_limits(study), text(words.can_show(study), "dim"), Text()]
         parts += _classes(study.verdict.reference_quality, study.verdict.quality, ("reference", "chosen"), MOST_CLASSES)
+    parts += _steps(study)
     parts += [_trials(study), text(words.speed_means(study), "dim")]
     return Group(*parts)
 
@@ -51,6 +52,36 @@ def _limits(study: Study) -> Table:
             outcome.append(clean(f"\n{row.note}"), style="dim")
         shown.add_row(text(row.name), text(row.asked), full(row.got), outcome)
     return shown
+
+
+def _steps(study: Study) -> list[RenderableType]:
+    """What each step of a recipe of several took, cost and gained; and how much of the network is left."""
+    left = [text(f"Widths: {widths.summary(study.widths)}"), Text()] if study.widths else []
+    if not study.steps:
+        return [*left]
+    metric, last = numbers.capital(study.data.metric), study.steps[-1]
+    raced = f", {numbers.plural(last.speedup.n, 'pair')}" if last.speedup else ""
+    title = f"What each step did, on the validation split (n = {numbers.count(last.quality.n)}{raced})"
+    shown = grid("Step", "Took", metric, "Speedup", "Operations,\nparameters", title=title)
+    shown.columns[0].ratio = 1
+    for line in steps.lines(study.steps):
+        counted = [(line.operations, line.operations_change), (line.parameters, line.parameters_change)]
+        speed_change = line.speedup_change.replace(" the row above", "").replace(steps.SAME, "")
+        shown.add_row(
+            text(figures.shortened(line.step), "bold"),
+            text(line.took),
+            _changed(line.quality, line.quality_change.removesuffix(" points")),
+            _changed(line.speedup, f"·{speed_change}" if speed_change else ""),
+            text("\n".join(f"{value}  {change.removesuffix(steps.SAME)}".rstrip() for value, change in counted)),
+        )
+    said = "Beside a figure stands what the step changed: points, a factor (·), percent; none where two speeds can't be told apart."
+    return [shown, text(said, "dim"), *left]
+
+
+def _changed(figure: Figure, change: str) -> Text:
+    """The value with the change beside it, the interval below; n is said once, above the table."""
+    shown = text(figure.value, "bold").append(f"  {change}".rstrip(), style="not bold")
+    return shown.append(clean(f"\n{figure.interval.replace(' to ', '…')}"), style="dim not bold")
 
 
 def _trial_row(study: Study, number: int, trial: Trial) -> tuple[Text, ...]:

@@ -201,7 +201,7 @@ def family(studies: Sequence[Study]) -> Headline:
     met = len(studies) - len(missed)
     which = f"{met} of {numbers.plural(len(studies), 'member')} {'meets' if met == 1 else 'meet'} what was asked for on this device"
     badge = "Some budgets missed" if met else "Budgets missed" if len(studies) > 1 else "Budget missed"
-    return Headline("missed", badge, f"{which}, {' and '.join(missed)} {'misses' if len(missed) == 1 else 'miss'} it. {reached}")
+    return Headline("missed", badge, f"{which}; {' and '.join(missed)} {'misses' if len(missed) == 1 else 'miss'} it. {reached}")
 
 
 def speed_means(study: Study) -> str:
