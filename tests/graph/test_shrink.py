@@ -6,6 +6,7 @@ are zero). That holds for filters, neurons and heads alike, through concatenatio
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgewise import backends
 from edgewise.compress.quantize import quantize
 from edgewise.errors import InvalidInput
 from edgewise.export import export
-from edgewise.graph import Graph, cost, fold, parts, shrink, total
+from edgewise.graph import Graph, cost, fold, parts, shrink, taps, total
 from edgewise.models.resnet import resnet8
 from edgewise.testing import nets
 from edgewise.types import Execution
@@ -116,7 +117,7 @@ def test_a_whole_branch_goes() -> None:
     graph, example = exported("resnet")
     coupling = parts(graph)
     part = next(part for part in coupling.parts if part.removable)
-    small = shrink(graph, {part.name: []})
+    small = shrink(graph, {part.name: []}, exact=True)
     expected = answers(unread(graph, part, np.arange(part.units)), example)
     for got, whole in zip(answers(small, example), expected, strict=True):
         inner = got - whole
@@ -125,13 +126,55 @@ def test_a_whole_branch_goes() -> None:
     assert sum(node.op_type == "Conv" for node in small.proto.graph.node) < sum(node.op_type == "Conv" for node in graph.proto.graph.node)
 
 
+@pytest.mark.parametrize("name", ("resnet", "mobilenet_like", "vit_like"))
+@pytest.mark.parametrize("norms", (True, False))
+def test_nothing_is_left_of_a_branch_that_an_engine_would_compute(name: str, norms: bool) -> None:
+    graph, example = exported(name, norms)
+    coupling = parts(graph)
+    keep = {part.name: [] for part in coupling.parts if part.removable}
+    assert keep
+    whole, small = shrink(graph, keep, exact=True), shrink(graph, keep)
+    counts = [Counter(node.op_type for node in one.proto.graph.node) for one in (whole, small)]
+    assert counts[1]["Identity"] == 0
+    assert counts[1]["Add"] == counts[0]["Add"] - sum(name.endswith("_constant") for name in stored(whole))
+    assert not any(name.endswith("_constant") for name in stored(small))
+    if name != "resnet":  # nothing that the constants cross
+        np.testing.assert_allclose(answers(small, example)[0], answers(whole, example)[0], rtol=2e-4, atol=2e-4)
+
+
+def test_a_constant_that_crosses_a_relu_is_exact_where_it_was_open() -> None:
+    graph, example = exported("resnet")
+    keep = {"stages.0.conv1.weight": []}
+    whole, small = shrink(graph, keep, exact=True), shrink(graph, keep)
+    before = answers(taps(whole, ["relu", "relu_2"]), example)
+    after = answers(taps(small, ["relu"]), example)[-1]
+    opened = before[-2] > 0
+    assert opened.any() and not opened.all()
+    np.testing.assert_allclose(after[opened], before[-1][opened], rtol=2e-4, atol=2e-4)
+
+
+def test_a_quantized_graph_keeps_no_rounding_of_what_is_rounded_and_activated() -> None:
+    graph, example = exported("resnet", norms=False)
+    integer = quantize(graph, calibration=[example], rounding="nearest", equalize=False).model
+    keep = {part.name: [] for part in parts(graph).parts if part.removable}
+    small = shrink(integer, keep)
+    counted = Counter(node.op_type for node in small.proto.graph.node)
+    assert counted["Relu"] < Counter(node.op_type for node in integer.proto.graph.node)["Relu"] and counted["Identity"] == 0
+    # An engine rounds chains that it fuses its own way.
+    np.testing.assert_allclose(answers(small, example)[0], answers(shrink(integer, keep, exact=True), example)[0], rtol=0, atol=0.02)
+
+
+def stored(graph: Graph) -> set[str]:
+    return {tensor.name for tensor in graph.proto.graph.initializer}
+
+
 def test_a_branch_and_its_stream_go_together() -> None:
     graph, example = exported("resnet")
     coupling = parts(graph)
     part = next(part for part in coupling.parts if part.removable)
     stream = coupling.part("conv.weight")
     masked = unread(unread(graph, part, np.arange(part.units)), stream, np.arange(8))
-    small = shrink(graph, {part.name: [], stream.name: list(range(8, 16))})
+    small = shrink(graph, {part.name: [], stream.name: list(range(8, 16))}, exact=True)
     np.testing.assert_allclose(answers(small, example)[0], answers(masked, example)[0], rtol=2e-4, atol=2e-4)
 
 

@@ -15,14 +15,17 @@ from edgewise.graph.coupling import Walk, integer, number
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import all_names, fresh
 from edgewise.graph.parts import Coupling, Part, parts, residual_sum
+from edgewise.graph.settling import absorb, settle
 from edgewise.graph.shapes import inferred
 
 
-def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Coupling | None = None) -> Graph:
+def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Coupling | None = None, exact: bool = False) -> Graph:
     """`graph` with only these units left: part name -> the units that stay, ascending. Parts that aren't named stay whole.
 
     coupling: `parts(graph)`, where it is known already. Where all units of a removable part go, its branch goes: what is left of it is the
     constant that its last layer's bias and batch norm made (left out of a quantized graph, where it could not be an integer of that scale).
+    Adding it would take as long as a layer, so it goes into a bias before it (`graph.settling`), which is the same but for what a ReLU
+    between them cuts off; exact: it is added all the same.
     Raises InvalidInput for an unknown part, an unknown or repeated unit, or an empty part that isn't removable.
     """
     coupling = coupling or parts(graph)
@@ -40,7 +43,14 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
             cut.append(part)
     proto = graph.copy_proto()
     stays = {name: _kept(walk, axes, gone) for name, axes in walk.axes.items()}
-    _branches(proto, walk, cut, stays)
+    constants = _branches(proto, walk, cut)
+    if cut:
+        remove_unused(proto)
+    for name, value in constants.items():
+        if exact or not absorb(proto, name, value):
+            _add_constant(proto, walk, stays, name, value)
+    if cut and not exact:
+        settle(proto)
     for node in proto.graph.node:
         _attributes(node, walk, stays)
     _rewritten_constants(proto, walk, stays)
@@ -150,9 +160,9 @@ def _limits(node: onnx.NodeProto, walk: Walk, stays: Mapping[str, list[np.ndarra
     replace(node, 2, ends)
 
 
-def _branches(proto: onnx.ModelProto, walk: Walk, cut: Sequence[Part], stays: Mapping[str, list[np.ndarray | None]]) -> None:
-    """Where a part goes as a whole, its branch ends in a constant; where that can't be said, the sum passes its other side on."""
-    taken = all_names(proto)
+def _branches(proto: onnx.ModelProto, walk: Walk, cut: Sequence[Part]) -> dict[str, np.ndarray]:
+    """Where a part goes as a whole, its sum passes the other side on. Returns what the branch still gave: sum -> constant, (channels,)."""
+    left = {}
     for part in cut:
         for one in part.slices:
             if one.role != "in":
@@ -162,22 +172,33 @@ def _branches(proto: onnx.ModelProto, walk: Walk, cut: Sequence[Part], stays: Ma
             if found is None:
                 continue
             add = next(node for node in proto.graph.node if node.name == found[0].name)
-            constant = _constant_branch(walk, reader, found[1], stays)
-            if constant is None or not constant.any():
-                add.op_type = "Identity"
-                other = next(name for name in add.input if name != found[1])
-                del add.input[:]
-                add.input.append(other)
-            else:
-                name = fresh(f"{add.name}_constant", taken)
-                proto.graph.initializer.append(numpy_helper.from_array(constant, name))
-                add.input[list(add.input).index(found[1])] = name
+            constant = _constant_branch(walk, reader, found[1])
+            if constant is not None and constant.any():
+                left[add.name] = constant
+            add.op_type = "Identity"
+            other = next(name for name in add.input if name != found[1])
+            del add.input[:]
+            add.input.append(other)
+    return left
 
 
-def _constant_branch(walk: Walk, reader: onnx.NodeProto, end: str, stays: Mapping[str, list[np.ndarray | None]]) -> np.ndarray | None:
-    """What a branch gives whose last layer reads nothing: its bias, through the batch norm behind it. None in a quantized graph."""
+def _add_constant(proto: onnx.ModelProto, walk: Walk, stays: Mapping[str, list[np.ndarray | None]], name: str, value: np.ndarray) -> None:
+    """The sum `name`, which passes one side on, adds `value` to it again, as far as its channels stay."""
+    add = next(node for node in proto.graph.node if node.name == name)
+    rank = len(walk.shape(add.output[0]) or ())
+    axis = 1 if rank > 3 else rank - 1
+    stay = stays[add.output[0]][axis]
+    if stay is not None and len(value) == len(stay):
+        value = value[stay]
+    constant = fresh(f"{name}_constant", all_names(proto))
+    proto.graph.initializer.append(numpy_helper.from_array(value.reshape((-1, *([1] * (rank - 1 - axis)))), constant))
+    add.op_type = "Add"
+    add.input.append(constant)
+
+
+def _constant_branch(walk: Walk, reader: onnx.NodeProto, end: str) -> np.ndarray | None:
+    """(channels,): what a branch gives whose last layer reads nothing: its bias, through the batch norm behind it. None if quantized."""
     value: np.ndarray | None = np.zeros(1, np.float32)
-    channels = reader.op_type.startswith("Conv")
     if len(reader.input) > 2 and reader.input[2]:
         value = walk.index.constant(reader.input[2])
     tensor = reader.output[0]
@@ -197,8 +218,4 @@ def _constant_branch(walk: Walk, reader: onnx.NodeProto, end: str, stays: Mappin
         tensor = node.output[0]
     if value is None or value.dtype.kind != "f":
         return None
-    rank = len(walk.shape(reader.output[0]) or ())
-    left = stays[reader.output[0]][1 if channels else -1]
-    if left is not None and len(value) == len(left):
-        value = value[left]
-    return value.reshape((1, -1, *([1] * (rank - 2)))) if channels else value
+    return value.reshape(-1)

@@ -238,6 +238,8 @@ def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: B
                 raise
             climb.notes.append(f"pruning: {error}")
             break
+        if any(widths == before for _, before in tried):
+            break  # nothing else between what is too much and what is too little
         found = _measured(climb, form, shrunk(form, widths), limits, predicted)
         if found.speedup is not None and limits.speedup is not None:
             narrowed = {name: width for name, width in widths.items() if width < survey.coupling.part(name).units}
