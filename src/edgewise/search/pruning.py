@@ -26,6 +26,7 @@ from edgewise.search.planning import (
     costs_of,
     keep_table,
     memory_of,
+    shrunk,
     solved,
     surveyed,
     table_of,
@@ -83,39 +84,39 @@ def _form(climb: Climb, trial: Trial, factor: float) -> Form:
 
 
 def best_form(climb: Climb, limits: Limits) -> Form | None:
-    """The form to prune: of those whose bytes fit as they are, if there are any, the one that is fastest when narrow.
+    """The form that is fastest once it is about as narrow as the speedup needs: what wins when wide (int8, an engine) can lose when narrow.
 
-    What wins when wide (int8, an engine) can lose when narrow: every form is shrunk alike, to as much of the operations as the speedup
-    leaves, and raced. Where time isn't bound, the one that has the least to lose. None where no trial loses little enough.
+    Every form is shrunk alike, to as much of the operations as the speedup leaves, and raced; those whose package is too large even then
+    stay out where another's isn't. Where time isn't bound, the form that has the least to lose. None where no trial loses little enough.
     """
     candidates = forms(climb)
-    bytes_alone = replace(limits, speedup=None)
-    if bytes_alone and candidates:
-        fitting = [form for form in candidates if bytes_alone.left(form) <= 1]
-        candidates = fitting or [min(candidates, key=bytes_alone.left)]
-    if limits.speedup is None:
+    if limits.speedup is None or len(candidates) < 2:
         return min(candidates, key=limits.left, default=None)
-    return _fastest_narrow(climb, candidates, limits.speedup)
+    share = (1 / limits.speedup) ** 0.5  # a convolution's operations go with the square of the widths
+    narrow = {}
+    for number, form in enumerate(candidates):
+        widths = {part.name: max(1, round(part.units * share)) for part in parts(form.graph).parts}
+        narrow[number] = shrunk(form, widths)
+    if limits.size_bytes is not None:
+        sizes = {number: climb.bench.package_bytes(graph) for number, graph in narrow.items()}
+        small_enough = [number for number, size in sizes.items() if size <= limits.size_bytes] or [min(sizes, key=sizes.__getitem__)]
+        narrow = {number: narrow[number] for number in small_enough}
+    return candidates[_fastest(climb, limits.speedup, candidates, narrow)]
 
 
-def _fastest_narrow(climb: Climb, candidates: Sequence[Form], asked: float) -> Form | None:
-    if len(candidates) < 2:
-        return candidates[0] if candidates else None
-    memo = key(*climb.bench.origin, "form", asked, *((form.recipe, str(form.execution)) for form in candidates))
-    before = climb.bench.store.noted(memo)
+def _fastest(climb: Climb, asked: float, candidates: Sequence[Form], narrow: Mapping[int, Graph]) -> int:
+    """The number of the form whose narrow graph is fastest. Kept in the study."""
+    memo = key(*climb.bench.origin, "form", asked, *((candidates[number].recipe, str(candidates[number].execution)) for number in narrow))
+    before: int | None = climb.bench.store.noted(memo)
     if before is not None:
-        return candidates[int(before)]
-    subjects = []
-    share = (1 / asked) ** 0.5  # a convolution's operations go with the square of the widths
-    for form in candidates:
-        coupling = parts(form.graph)
-        keep = {part.name: range(max(1, round(part.units * share))) for part in coupling.parts}
-        subjects.append(Subject(shrink(form.graph, keep, coupling=coupling).to_bytes(), form.execution))
-    climb.pace.begin(f"which form is fastest when narrow, of {len(candidates)}")
+        return before
+    climb.pace.begin(f"which form is fastest when narrow, of {len(narrow)}")
+    subjects = [Subject(graph.to_bytes(), candidates[number].execution) for number, graph in narrow.items()]
     raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)
-    place = max(range(len(raced)), key=lambda i: one.value if (one := raced[i].ratio) else 0.0)
-    climb.bench.store.note(memo, place)
-    return candidates[place]
+    factors = [one.ratio.value if one.ratio else 0.0 for one in raced]
+    fastest = [*narrow][factors.index(max(factors))]
+    climb.bench.store.note(memo, fastest)
+    return fastest
 
 
 def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
