@@ -19,7 +19,7 @@ from edgewise import backends
 from edgewise.compress.quantize import quantize
 from edgewise.errors import InvalidInput
 from edgewise.export import export
-from edgewise.graph import Graph, cost, fold, parts, shrink, taps, total
+from edgewise.graph import Graph, cost, fold, found_again, parts, shrink, taps, total
 from edgewise.models.resnet import resnet8
 from edgewise.testing import nets
 from edgewise.types import Execution
@@ -205,6 +205,19 @@ def test_an_unknown_part_a_wrong_unit_and_an_empty_part() -> None:
         shrink(graph, {"conv.weight": [0, 0]})
     with pytest.raises(InvalidInput, match="at least one of its 16 units has to stay"):
         shrink(graph, {"conv.weight": []})
+
+
+@pytest.mark.parametrize("norms", (True, False))
+def test_a_part_whose_first_weight_went_with_a_branch_is_found_again(norms: bool) -> None:
+    graph, _ = exported("resnet", norms)
+    before = parts(graph)
+    small = shrink(graph, {"stages.2.conv1.weight": []})
+    after = parts(small)
+    names = found_again(before, after)
+    assert "stages.2.conv2.weight" not in {part.name for part in after.parts}
+    assert after.part(names["stages.2.conv2.weight"]).units == before.part("stages.2.conv2.weight").units
+    assert "stages.2.conv1.weight" not in names and names["conv.weight"] == "conv.weight"
+    assert set(names.values()) == {part.name for part in after.parts}
 
 
 def test_shrinking_twice_is_shrinking_once() -> None:

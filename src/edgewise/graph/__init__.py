@@ -8,7 +8,7 @@ from edgewise.graph.editing import rename_inputs, replace_nodes, taps
 from edgewise.graph.folding import fold
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index
-from edgewise.graph.parts import Coupling, Part, Slice, parts
+from edgewise.graph.parts import Coupling, Part, Slice, found_again, parts
 from edgewise.graph.reading import canonical, read
 from edgewise.graph.shapes import infer_shapes, set_axes, set_batch
 from edgewise.graph.shrink import shrink
@@ -25,6 +25,7 @@ __all__ = [
     "compulsory_bytes",
     "cost",
     "fold",
+    "found_again",
     "infer_shapes",
     "parameters",
     "parts",

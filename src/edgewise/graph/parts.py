@@ -62,6 +62,16 @@ class Coupling:
         return next(part for part in self.parts if part.name == name)
 
 
+def found_again(before: Coupling, after: Coupling) -> dict[str, str]:
+    """Parts of a graph in what was pruned of it: the name before -> the name now. One that went with its branch isn't there.
+
+    A part is called after its first weight, which may have gone with a branch that ended in it.
+    """
+    places = {(one.tensor, one.axis, one.role): part.name for part in after.parts for one in part.slices}
+    found = {part.name: [places.get((one.tensor, one.axis, one.role)) for one in part.slices] for part in before.parts}
+    return {name: now for name, candidates in found.items() if (now := next(filter(None, candidates), None)) is not None}
+
+
 def parts(graph: Graph) -> Coupling:
     """Everything that can be pruned in `graph`, and what can't with the reason.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgewise import measure, registry
 from edgewise import recipe as recipes
 from edgewise.data import metrics
-from edgewise.graph import parts, summary
+from edgewise.graph import found_again, parts, summary
 from edgewise.measure import Contender, Subject
 from edgewise.records import Interval, PartWidth, StepEffect, Trial
 from edgewise.search.making import Made
@@ -67,9 +67,10 @@ def widths(climb: Climb, chosen: Trial) -> tuple[PartWidth, ...]:
     if all(step.name != "prune" for step in steps):
         return ()
     on_module = [step for step in steps if recipes.level(registry.load("pass", step.name)) == "module"]
-    left = {part.name: part.units for part in parts(climb.made(str(recipes.Recipe(tuple(on_module)))).graph).parts}
+    before, after = parts(climb.dense), parts(climb.made(str(recipes.Recipe(tuple(on_module)))).graph)
+    names, left = found_again(before, after), {part.name: part.units for part in after.parts}
     return tuple(
         # A part of one unit is none: it can't become narrower. One that is gone went with its branch.
-        PartWidth(part.name, part.kind, part.units, left.get(part.name, 0 if part.removable else 1))
-        for part in parts(climb.dense).parts
+        PartWidth(part.name, part.kind, part.units, left.get(names.get(part.name, ""), 0 if part.removable else 1))
+        for part in before.parts
     )

@@ -15,7 +15,7 @@ from edgewise import devices, measure, registry
 from edgewise import recipe as recipes
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Graph, cost, parts, shrink
+from edgewise.graph import Graph, cost, found_again, parts, shrink
 from edgewise.measure import Subject
 from edgewise.measure.layermodel import Predictor, latency_predictor
 from edgewise.records import PruningPlan, Trial
@@ -214,7 +214,9 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
         for widths, epochs in zip(stages, counts, strict=True):
             narrower = {name: width for name, width in widths.items() if width < before.get(name, 0)}
             if narrower:  # a recipe that people may read: only what becomes narrower
-                steps.append(f"prune(widths={narrower!r}{seeded})")
+                names = found_again(coupling, parts(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
+                there = {names[name]: width for name, width in narrower.items() if name in names}
+                steps.append(f"prune(widths={there!r}{seeded})")
             steps.append(f"distill(epochs={epochs}{precise}{seeded})")
             before = {**before, **narrower}
             if not climb.maker.made_before(" > ".join(steps)):
