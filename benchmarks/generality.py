@@ -6,8 +6,9 @@
 
 Inverted residuals, concatenation, a U-Net, two inputs, a vision transformer (edgewise.testing.nets, with random weights), and
 EfficientNet-Lite0 with its published weights. Each is pruned by the pass `prune(operations=2)`, written to disk (structure and
-safetensors) and read back, exported, held against torch, trained one step on, and timed against itself dense: fp32, one thread, interleaved. EfficientNet's
-agreement with itself dense is told for crops that nothing else saw, before and after a short distillation without labels.
+safetensors) and read back, exported, held against torch, trained one step on, and timed against itself dense: fp32, one thread,
+interleaved. EfficientNet's agreement with itself dense is told for crops that nothing else saw, before and after a short distillation
+without labels.
 """
 
 from __future__ import annotations
