@@ -8,7 +8,7 @@ import numpy as np
 
 from edgewise.coding import core
 from edgewise.coding.cursor import Cursor, framed, signed
-from edgewise.coding.numbers import above, raised, whole
+from edgewise.coding.numbers import above, patterns, raised, whole
 from edgewise.errors import InvalidInput
 
 SYMBOLS = 256
@@ -16,7 +16,7 @@ SYMBOLS = 256
 
 @dataclass(frozen=True)
 class Symbols:
-    """symbols: (count,) uint8, each the distance from `low`; counts: (256,) how often each occurs."""
+    """symbols: (count,) uint8: of one-byte elements their own bits, of others the distance from `low`; counts: (256,) of each distance."""
 
     low: int
     symbols: np.ndarray
@@ -29,12 +29,21 @@ def symbols(values: np.ndarray) -> Symbols | None:
     low, high = int(numbers.min()), int(numbers.max())
     if not 0 < high - low < SYMBOLS:
         return None
+    if values.itemsize == 1:
+        own = patterns(values).ravel()
+        return Symbols(low, own, np.roll(np.bincount(own, minlength=SYMBOLS), -low))
     distances = above(numbers, low).ravel().astype(np.uint8)
     return Symbols(low, distances, np.bincount(distances, minlength=SYMBOLS))
 
 
+def by_symbol(table: np.ndarray, low: int, dtype: np.dtype) -> np.ndarray:
+    """A table of distances from `low` as one of symbols. One-byte elements are their own symbols: that saves a pass over all of them."""
+    return np.roll(table, low) if dtype.itemsize == 1 else table
+
+
 def restored(found: np.ndarray, low: int, dtype: np.dtype) -> np.ndarray:
-    return raised(found, low, dtype)
+    """The elements that the symbols stand for."""
+    return found.view(dtype) if dtype.itemsize == 1 else raised(found, low, dtype)
 
 
 def encode_table(low: int, table: np.ndarray) -> bytes:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from edgewise.coding import core
-from edgewise.coding.alphabet import decode_table, encode_table, restored, symbols
+from edgewise.coding.alphabet import by_symbol, decode_table, encode_table, restored, symbols
 from edgewise.coding.cursor import Cursor
 from edgewise.coding.limits import LANES, RANS_BITS
 from edgewise.coding.numbers import Shape
@@ -29,7 +29,7 @@ def encode(values: np.ndarray) -> bytes | None:
             tried.append((8 * len(head) + cost(found.counts, table, bits), bits, table, head))
     _, bits, table, head = min(tried, key=lambda each: each[:2])
     out = np.empty(2 * len(found.symbols) + 4 * LANES, np.uint8)
-    size = core.call("rans_encode", found.symbols, table, bits, out)
+    size = core.call("rans_encode", found.symbols, by_symbol(table, found.low, values.dtype), bits, out)
     return head + out[:size].tobytes()
 
 
@@ -39,7 +39,7 @@ def decode(cursor: Cursor, shape: Shape, dtype: np.dtype) -> np.ndarray:
         raise InvalidInput(f"coded data has frequencies of {bits} bits: it is damaged or forged; copy it again")
     low, table = decode_table(cursor, 1 << bits)
     found = np.empty(math.prod(shape), np.uint8)
-    core.call("rans_decode", cursor.rest(), table.astype(np.uint32), bits, found)
+    core.call("rans_decode", cursor.rest(), by_symbol(table.astype(np.uint32), low, dtype), bits, found)
     return restored(found, low, dtype)
 
 
