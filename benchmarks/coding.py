@@ -3,9 +3,9 @@
 python benchmarks/coding.py [--symbols N] [--rounds N]
 
 Symbols are int8: from a rounded normal distribution whose entropy is 7.8, 4 or 1 bits, and a matrix with dead rows and columns. (8 bits of
-entropy in 8 bits are noise, which every coder stores as it is.) Each round runs every coder once, in turn; speeds are medians of rounds with
-their 95 % intervals. Times are those of `encode` and `decode` whole: the choice of the table, copies and all. constriction 0.5 gets the
-empirical distribution without having to store it; it and zstandard are left out where they aren't installed.
+entropy in 8 bits are noise, which every coder stores as it is.) Each round runs every coder once, in turn; speeds are medians of rounds
+with their 95 % intervals. Times are those of `encode` and `decode` whole: the choice of the table, copies and all. constriction 0.5 gets
+the empirical distribution without having to store it; it and zstandard are left out where they aren't installed.
 """
 
 from __future__ import annotations
