@@ -104,7 +104,7 @@ def answer(pipe: Connection, side: Side, feed: dict[str, np.ndarray], cores: tup
     while pipe.recv():
         for _ in range(FIRST_CALLS):
             call()
-        times = []
+        times: list[float] = []
         began = last = time.perf_counter()
         while last - began < BLOCK_MS / 1000 or len(times) < 5:
             call()
