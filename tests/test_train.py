@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.steps import native_precision
 from edgewise.train import schedule, train
 
 
@@ -296,3 +297,14 @@ def test_on_a_gpu(tmp_path):
     with pytest.raises(InvalidInput, match="device=cuda then, cpu now"):
         train(net(), Blobs(), **settings, checkpoint=tmp_path, device="cpu")
     assert same(train(net(), Blobs(), **settings, checkpoint=tmp_path).model, whole.model)
+
+
+@pytest.mark.parametrize(
+    ("sets", "precision"), [(("avx512f", "amx_bf16"), "bf16"), (("avx512_bf16",), "bf16"), (("avx2",), "fp32"), (("asimd", "bf16"), "fp32")]
+)
+def test_training_is_in_bf16_where_the_cpu_multiplies_it(monkeypatch, sets, precision):
+    monkeypatch.setattr("edgewise.devices.isa", lambda: sets)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert native_precision() == precision
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert native_precision() == "fp32"

@@ -62,13 +62,23 @@ def test_an_engine_that_is_missing_comes_with_the_line_that_brings_it(monkeypatc
     assert ("✗ openvino", "not installed: pip install 'edgewise[openvino]'") in doctor.engines(DEVICE)
 
 
+def test_how_weights_are_coded_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgewise.coding import core, fallback
+
+    monkeypatch.setattr(core, "kernels", fallback)
+    monkeypatch.setattr(core, "native", None)
+    assert doctor.installed()[2][0] == "coding" and doctor.installed()[2][1].startswith("numpy fallback, slower")
+    monkeypatch.setattr(core, "native", fallback)
+    assert doctor.installed()[2] == ("coding", "C extension")
+
+
 def test_what_the_workshop_brings_is_said_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgewise import cli
 
     monkeypatch.setattr(cli, "_here", lambda module: False)
-    assert doctor.installed()[2:] == [
+    assert doctor.installed()[3:] == [
         ("not here", "demo: pip install 'edgewise[workshop,demo]'"),
         ("not here", "compress; fit and reproduce of anything but an .onnx: pip install 'edgewise[workshop]'"),
     ]
     monkeypatch.setattr(cli, "_here", lambda module: True)
-    assert len(doctor.installed()) == 2
+    assert len(doctor.installed()) == 3

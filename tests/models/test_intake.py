@@ -149,7 +149,7 @@ def test_files_that_cannot_be_imported(tmp_path: Path, source: str, message: str
     [
         ("no_such_package.nets:build", "no module 'no_such_package'"),
         ("edgewise.models.no_such_module:build", "no module 'edgewise.models.no_such_module'"),
-        ("edgewise.models.resnet:resnet1000", "has no 'resnet1000'; it defines Block, ResNet, resnet20, resnet8"),
+        ("edgewise.models.resnet:resnet1000", "has no 'resnet1000'; it defines Block, ResNet, resnet20, resnet14, resnet8"),
         ("resnet", "names no model"),
         ("net.pth", "names no model"),
         ("net.py", "names no model"),

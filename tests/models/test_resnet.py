@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgewise.models.resnet import ResNet, resnet8, resnet20
+from edgewise.models.resnet import ResNet, resnet8, resnet14, resnet20
 
 
-@pytest.mark.parametrize(("build", "parameters"), [(resnet20, 272_186), (resnet8, 77_754)])
+@pytest.mark.parametrize(("build", "parameters"), [(resnet20, 272_186), (resnet14, 174_970), (resnet8, 77_754)])
 def test_size_and_shape(build: object, parameters: int) -> None:
     module = build().eval()
     assert sum(p.numel() for p in module.parameters()) == parameters

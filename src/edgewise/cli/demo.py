@@ -15,17 +15,17 @@ from edgewise.types import Budget
 if TYPE_CHECKING:
     import numpy as np
 
-EPOCHS = 6
+EPOCHS = 5
 BATCH = 128
 LEARNING_RATE = 0.1
-# Out of reach of engines and int8 alone on any CPU, so that the demo prunes; digits leave room for it.
+# Out of reach of engines and int8 alone on most CPUs, so that the demo prunes; digits leave room for it.
 BUDGET = Budget(speedup=4.0, size_bytes=150_000, max_drop=0.01)
 THREADS = 1
 # Less than what `fit` takes unless told otherwise: the demo is to be over in three minutes on two cores.
-FIT_EPOCHS = 24
-TIMING_SECONDS = 20.0
-TABLE_SECONDS = 20.0
-MODEL = "edgewise.models.resnet:resnet8"
+FIT_EPOCHS = 14
+TIMING_SECONDS = 15.0
+TABLE_SECONDS = 15.0
+MODEL = "edgewise.models.resnet:resnet14"
 
 
 def command(
@@ -58,7 +58,7 @@ def command(
     counts = ", ".join(f"{name} {n:,}" for name, n in task.summary().samples.items())
     shown.print(clean(f"   {data}: {counts}"))
 
-    heading(2, f"Model: ResNet-8, trained here for {EPOCHS} epochs")
+    heading(2, f"Model: ResNet-14, trained here for {EPOCHS} epochs")
     model, said = trained(task, out, seed)
     shown.print(clean(f"   {said}"))
 
@@ -106,12 +106,13 @@ def trained(task: Any, out: Path, seed: int) -> tuple[Any, str]:
     from safetensors.torch import save_file
 
     from edgewise import devices
-    from edgewise.models.resnet import resnet8
+    from edgewise.models.resnet import resnet14
+    from edgewise.steps import native_precision
     from edgewise.train import Progress, train
 
     torch.set_num_threads(devices.cores())
     torch.manual_seed(seed)
-    net = resnet8(classes=len(task.labels))
+    net = resnet14(classes=len(task.labels))
     try:
         with telling() as tell:
 
@@ -119,12 +120,12 @@ def trained(task: Any, out: Path, seed: int) -> tuple[Any, str]:
                 tell(f"epoch {now.epoch + 1} of {now.epochs}, loss {now.loss:.3f}", now.done, now.seconds_left)
 
             done = train(
-                net, task, epochs=EPOCHS, batch_size=BATCH, learning_rate=LEARNING_RATE, seed=seed, checkpoint=out / "training",
-                progress=progress,
+                net, task, epochs=EPOCHS, batch_size=BATCH, learning_rate=LEARNING_RATE, precision=native_precision(), seed=seed,
+                checkpoint=out / "training", progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the epochs so far are kept in {out / 'training'}: the same command goes on") from None
-    weights, part = out / "resnet8.safetensors", out / ".resnet8.safetensors"
+    weights, part = out / "resnet14.safetensors", out / ".resnet14.safetensors"
     save_file({name: value.contiguous() for name, value in done.model.state_dict().items()}, part)
     part.replace(weights)
     count = sum(parameter.numel() for parameter in done.model.parameters())
@@ -136,7 +137,7 @@ def equivalent(data: Path, out: Path, seed: int) -> str:
     seeded = f" --seed {seed}" if seed else ""
     drop = f"{BUDGET.max_drop * 100:g}%"
     return (
-        f"   $ edgewise fit {MODEL} --weights {out / 'resnet8.safetensors'} \\\n"
+        f"   $ edgewise fit {MODEL} --weights {out / 'resnet14.safetensors'} \\\n"
         f"       --data {data} --speedup {BUDGET.speedup:g} --size-kb {_size_kb()} --max-drop {drop} \\\n"
         f"       --threads {THREADS} --epochs {FIT_EPOCHS} --timing-seconds {TIMING_SECONDS:g} --table-seconds {TABLE_SECONDS:g}{seeded} "
         f"-o {os.fspath(out)}"

@@ -79,10 +79,11 @@ def version(name: str) -> str | None:
 
 
 def installed() -> list[tuple[str, str]]:
+    from edgewise import coding
     from edgewise.cli import WORKSHOP, lacking, pip_line
 
     found = [f"{name} {version(name)}" for name in LIBRARIES if version(name)]
-    rows = [("Python", platform.python_version()), ("libraries", ", ".join(found))]
+    rows = [("Python", platform.python_version()), ("libraries", ", ".join(found)), ("coding", coding.implementation())]
     for name, what in (("demo", "demo"), ("compress", "compress; fit and reproduce of anything but an .onnx")):
         if lacking(name):
             rows.append(("not here", f"{what}: {pip_line(WORKSHOP[name].extras)}"))

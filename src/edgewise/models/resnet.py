@@ -64,6 +64,11 @@ def resnet20(classes: int = 10, channels: int = 1) -> ResNet:
     return ResNet(blocks=3, classes=classes, channels=channels)
 
 
+def resnet14(classes: int = 10, channels: int = 1) -> ResNet:
+    """Two blocks per stage: 0.17 million parameters; 20 million multiply-accumulates on one 28x28 image."""
+    return ResNet(blocks=2, classes=classes, channels=channels)
+
+
 def resnet8(classes: int = 10, channels: int = 1) -> ResNet:
     """The image-classification net of MLPerf Tiny (mlcommons/tiny): one block per stage, 78 thousand parameters."""
     return ResNet(blocks=1, classes=classes, channels=channels)

@@ -45,7 +45,7 @@ INT8 = (
 DYNAMIC = "quantize(mode='dynamic')"
 
 # Of the recipes these many are tried in any case; the others only where the best so far is within FAR of the speedup that is asked for.
-SURE, FAR = 4, 1.5
+SURE, FAR = 4, 1.25
 
 # From this share of the multiply-accumulates in matrix products on, quantizing them alone (dynamic) can pay.
 MATMUL_SHARE = 0.2

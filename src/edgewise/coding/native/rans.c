@@ -1,0 +1,136 @@
+/* rANS (Duda, arXiv:1311.2540) with eight interleaved 32-bit states that are refilled by 16 bits.
+ *
+ * Eight, because one state is a chain of a load, a multiplication and an addition: eight such chains keep a core busy. 16 bits at a time,
+ * so that a state is refilled at most once per symbol and the loop has no inner loop. The slot's symbol comes from a table of bytes
+ * (16 KB at 14 bits, which stays in the L1 cache where entries of 8 bytes would not). */
+#include "core.h"
+
+#include <string.h>
+
+#define LOWEST (UINT32_C(1) << 16)
+
+typedef struct {
+    uint16_t frequency, start;
+} Share;
+
+/* 0, or EW_ARGUMENT where the frequencies don't sum to 1 << bits. */
+static int shares(const uint32_t *frequencies, unsigned bits, Share *share)
+{
+    uint64_t sum = 0;
+    if (bits < EW_RANS_BITS_MIN || bits > EW_RANS_BITS_MAX)
+        return EW_ARGUMENT;
+    for (int symbol = 0; symbol < 256; symbol++) {
+        if (frequencies[symbol] > (UINT32_C(1) << bits) - (uint32_t)sum)
+            return EW_ARGUMENT;
+        share[symbol].frequency = (uint16_t)frequencies[symbol];
+        share[symbol].start = (uint16_t)sum;
+        sum += frequencies[symbol];
+    }
+    return sum == UINT64_C(1) << bits ? 0 : EW_ARGUMENT;
+}
+
+int64_t ew_rans_encode(const uint8_t *symbols, size_t count, const uint32_t *frequencies, unsigned bits, uint8_t *out, size_t room)
+{
+    Share share[256];
+    uint32_t state[EW_LANES];
+    size_t at = room;
+    if (shares(frequencies, bits, share) < 0)
+        return EW_ARGUMENT;
+    for (int lane = 0; lane < EW_LANES; lane++)
+        state[lane] = LOWEST;
+    for (size_t i = count; i-- > 0;) {
+        const Share of = share[symbols[i]];
+        uint32_t x = state[i % EW_LANES];
+        if (!of.frequency)
+            return EW_ARGUMENT;
+        if ((uint64_t)x >= (uint64_t)of.frequency << (32 - bits)) {
+            if (at < 2)
+                return EW_FULL;
+            out[--at] = (uint8_t)(x >> 8);
+            out[--at] = (uint8_t)x;
+            x >>= 16;
+        }
+        state[i % EW_LANES] = ((x / of.frequency) << bits) + x % of.frequency + of.start;
+    }
+    if (at < 4 * EW_LANES)
+        return EW_FULL;
+    for (int lane = EW_LANES; lane-- > 0;)
+        for (int shift = 24; shift >= 0; shift -= 8)
+            out[--at] = (uint8_t)(state[lane] >> shift);
+    memmove(out, out + at, room - at);
+    return (int64_t)(room - at);
+}
+
+/* One symbol of one lane. 16 bits are always there to be read, and a mask says whether they count: a branch, which would be missed often,
+ * halves the speed at 4 bits a symbol. */
+#define STEP(lane)                                                                       \
+    do {                                                                                 \
+        const uint32_t slot = x##lane & mask;                                            \
+        const uint8_t symbol = slots[slot];                                              \
+        const Share of = share[symbol];                                                  \
+        out[i + lane] = symbol;                                                          \
+        x##lane = of.frequency * (x##lane >> bits) + slot - of.start;                    \
+        const uint32_t low = x##lane < LOWEST, next = at[0] | (uint32_t)at[1] << 8;      \
+        x##lane = x##lane << 16 * low | (next & (0 - low));                              \
+        at += 2 * low;                                                                   \
+    } while (0)
+
+/* Whole groups of eight symbols, as long as eight refills are there. Returns the symbols done. */
+static size_t decode_groups(const uint8_t **data, const uint8_t *end, const Share *share, const uint8_t *slots, unsigned bits,
+                            uint32_t *state, uint8_t *out, size_t count)
+{
+    const uint32_t mask = (UINT32_C(1) << bits) - 1;
+    const uint8_t *at = *data;
+    uint32_t x0 = state[0], x1 = state[1], x2 = state[2], x3 = state[3], x4 = state[4], x5 = state[5], x6 = state[6], x7 = state[7];
+    size_t i = 0;
+    for (; count - i >= EW_LANES && end - at >= 2 * EW_LANES; i += EW_LANES) {
+        STEP(0);
+        STEP(1);
+        STEP(2);
+        STEP(3);
+        STEP(4);
+        STEP(5);
+        STEP(6);
+        STEP(7);
+    }
+    state[0] = x0, state[1] = x1, state[2] = x2, state[3] = x3, state[4] = x4, state[5] = x5, state[6] = x6, state[7] = x7;
+    *data = at;
+    return i;
+}
+
+int64_t ew_rans_decode(const uint8_t *data, size_t size, const uint32_t *frequencies, unsigned bits, uint8_t *out, size_t count)
+{
+    Share share[256];
+    uint8_t slots[1 << EW_RANS_BITS_MAX];
+    uint32_t state[EW_LANES];
+    const uint8_t *at = data, *const end = data + size;
+    if (shares(frequencies, bits, share) < 0)
+        return EW_ARGUMENT;
+    if (size < 4 * EW_LANES)
+        return EW_TRUNCATED;
+    for (int symbol = 0; symbol < 256; symbol++)
+        memset(slots + share[symbol].start, symbol, frequencies[symbol]);
+    for (int lane = 0; lane < EW_LANES; lane++, at += 4) {
+        state[lane] = at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+        if (state[lane] < LOWEST)
+            return EW_CORRUPT;
+    }
+    for (size_t i = decode_groups(&at, end, share, slots, bits, state, out, count); i < count; i++) {
+        uint32_t x = state[i % EW_LANES];
+        const uint32_t slot = x & ((UINT32_C(1) << bits) - 1);
+        const Share of = share[slots[slot]];
+        out[i] = slots[slot];
+        x = of.frequency * (x >> bits) + slot - of.start;
+        if (x < LOWEST) {
+            if (end - at < 2)
+                return EW_TRUNCATED;
+            x = x << 16 | at[0] | (uint32_t)at[1] << 8;
+            at += 2;
+        }
+        state[i % EW_LANES] = x;
+    }
+    for (int lane = 0; lane < EW_LANES; lane++)
+        if (state[lane] != LOWEST)
+            return EW_CORRUPT;
+    return at == end ? 0 : EW_CORRUPT;
+}
