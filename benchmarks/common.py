@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from edgewise import devices
+from edgewise import backends, devices, measure
+from edgewise.graph import Graph
+from edgewise.measure import Subject
 from edgewise.records import Interval, Latency, Quality, Study
 from edgewise.search.store import write
-from edgewise.types import to_json
+from edgewise.types import Execution, Inputs, to_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -96,3 +98,10 @@ def told(interval: Interval, scale: float = 1.0, digits: int = 3) -> dict[str, f
     """An interval for a result file."""
     value, low, high = (round(scale * part, digits) for part in (interval.value, interval.low, interval.high))
     return {"value": value, "low": low, "high": high, "n": interval.n}
+
+
+def fastest(graph: Graph, inputs: Inputs) -> Subject:
+    """The graph on the engine where it is fastest in true fp32, on one thread."""
+    subjects = [Subject(graph.to_bytes(), Execution(name)) for name in backends.installed()]
+    raced = measure.race(subjects, inputs, devices.local())
+    return max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0).subject

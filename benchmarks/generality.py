@@ -28,14 +28,13 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "efficientnet"))
 
-from common import record, told
+from common import fastest, record, told
 
 import edgewise as ew
 from edgewise import backends, devices, measure
 from edgewise.compress.distill import distill
 from edgewise.compress.prune.pruning import prune
 from edgewise.graph import Graph, cost, fold, parameters, total
-from edgewise.measure import Subject
 from edgewise.models import miniatures
 from edgewise.models.network import Network
 from edgewise.types import Inputs
@@ -199,12 +198,6 @@ def timed(dense: Graph, small: Graph, inputs: Inputs) -> dict[str, Any]:
         "dense_ms": round(float(np.median(ratio.reference_ms)), 4),
         "executions": [str(reference.execution), str(candidate.execution)],
     }
-
-
-def fastest(graph: Graph, inputs: Inputs) -> Subject:
-    subjects = [Subject(graph.to_bytes(), ew.Execution(name)) for name in backends.installed()]
-    raced = measure.race(subjects, inputs, devices.local())
-    return max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0).subject
 
 
 def distilled(case: Case, small: Network, dense: Graph, before: np.ndarray, epochs: int) -> dict[str, Any]:
