@@ -42,7 +42,7 @@ def main() -> None:
         source = ew.models.intake("edgewise.models.resnet:resnet20", weights=WEIGHTS)
         folder = given.work / f"seed{seed}"
         results = ew.family(
-            source, task(), speedups=asked, budget=ew.Budget(max_drop=0.003), threads=1, out=folder, epochs=given.epochs, seed=seed,
+            source, task(), speedups=asked, budget=ew.Budget(max_drop=max(BAR.values()) / 100), threads=1, out=folder, epochs=given.epochs, seed=seed,
             progress=show,
         )  # fmt: skip
         for result in results:

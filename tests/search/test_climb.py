@@ -85,3 +85,12 @@ def test_an_engine_that_loses_little_is_left_alone(tmp_path: Path, monkeypatch: 
 )
 def test_it_ends_when_the_budget_is_met_and_no_more_can_be_gained_than_the_split_shows(tmp_path: Path, trial: Trial, enough: bool) -> None:
     assert climbing(tmp_path, trial).satisfied() is enough
+
+
+@pytest.mark.parametrize(("faster", "lost", "tried"), [(2.0, 0.008, False), (1.2, 0.0, True), (2.0, 0.02, True)])
+def test_integers_are_not_tried_where_a_shorter_float_does_it(tmp_path: Path, faster: float, lost: float, tried: bool) -> None:
+    search = climbing(tmp_path, replace(made("", ENGINES[0], lost, faster=faster, detectable=0.005), rung="precision"))
+    search.maker = cast(Any, SimpleNamespace(structure=None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(climb, "_matmul_share", lambda climb: 1.0)
+        assert (next(climb.int8(search), None) is not None) is tried

@@ -81,11 +81,15 @@ class Climb:
     def satisfied(self) -> bool:
         """Whether some timed trial meets the budget and loses less than the validation split could show."""
         for trial in self.timed():
-            if trial.drop and all(outcome.met for outcome in outcomes_of(trial, self.budget, self.metric)):
+            if trial.drop and self.meets(trial):
                 lost = -trial.drop.difference.value
                 if lost <= 0 or lost < trial.drop.detectable:
                     return True
         return False
+
+    def meets(self, trial: Trial) -> bool:
+        """Whether a timed trial meets all limits, as far as it is measured."""
+        return all(outcome.met for outcome in outcomes_of(trial, self.budget, self.metric))
 
     def timed(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.speedup is not None and trial.drop is not None and trial.state != "failed"]
@@ -259,6 +263,8 @@ def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
 
 def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     """Post-training int8, one recipe after the other, on every engine."""
+    if any(trial.rung == "precision" and climb.meets(trial) for trial in climb.timed()):
+        return  # a shorter float does it, and integers are coarser than that
     threads = climb.baseline.execution.threads
     executions = [Execution(name, "fp32", threads) for name in climb.engines]
     if _matmul_share(climb) >= MATMUL_SHARE:
