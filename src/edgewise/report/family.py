@@ -39,7 +39,7 @@ def family_html(studies: Sequence[Study]) -> str:
 def _verdict(studies: Sequence[Study]) -> Markup:
     said = words.family(studies)
     badge = tag("p", tables.state(said.badge, {"met": "good", "missed": "bad"}.get(said.state, "plain")), class_=f"badge-line {said.state}")
-    notes = [*dict.fromkeys(words.detectable(study) for study in studies), words.speed_means(studies[0])]
+    notes = [words.detectable(*studies), words.speed_means(studies[0])]
     return join(
         [
             badge,

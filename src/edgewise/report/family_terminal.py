@@ -40,8 +40,8 @@ def family_table(studies: Sequence[Study]) -> RenderableType:
         )
     for study in studies:
         shown.add_row(*_row(study))
-    notes = dict.fromkeys(words.detectable(study) for study in studies)
-    return Group(head, shown, *(text(note, "dim") for note in notes if note), text(words.speed_means(studies[0]), "dim"))
+    note = words.detectable(*studies)
+    return Group(head, shown, *([text(note, "dim")] if note else []), text(words.speed_means(studies[0]), "dim"))
 
 
 def _sizes(size: float, memory: float) -> Text:

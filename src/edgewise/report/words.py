@@ -215,13 +215,15 @@ def speed_means(study: Study) -> str:
     )
 
 
-def detectable(study: Study) -> str:
-    """The smallest change that this many samples can show; "" without a verdict."""
-    if study.verdict is None:
+def detectable(*studies: Study) -> str:
+    """The smallest change that this many samples can show, of members of a family from the least to the most; "" without a verdict."""
+    drops = sorted((study.verdict.drop for study in studies if study.verdict), key=lambda drop: drop.detectable)
+    if not drops:
         return ""
-    drop, metric = study.verdict.drop, study.data.metric
-    counts = f"{numbers.plural(drop.difference.n, 'test sample')}, the same for both models"
-    return f"On {counts}, the smallest change of {metric} that can be shown is {numbers.points(drop.detectable, 0.001, sign=False)} points."
+    metric, counts = studies[0].data.metric, f"{numbers.plural(drops[0].difference.n, 'test sample')}, the same for both models"
+    least, most = (numbers.points(drop.detectable, 0.001, sign=False) for drop in (drops[0], drops[-1]))
+    amount = least if least == most else f"{least} to {most}"
+    return f"On {counts}, the smallest change of {metric} that can be shown is {amount} points."
 
 
 def can_show(study: Study) -> str:
