@@ -1,7 +1,7 @@
 """What is left of removed branches: constants go into biases before them, activations that follow an equal one go.
 
-An engine computes a sum of its own for every constant that stays, and a ReLU of its own after it: of a narrow int8 network, where both
-end an integer chain, that took half the time (ResNet-8, OpenVINO, AMX).
+An engine computes a sum of its own for every constant that stays, and a ReLU of its own after it; in an int8 network both end an
+integer chain.
 """
 
 from __future__ import annotations
