@@ -106,7 +106,9 @@ def test_a_model_without_a_prunable_part_says_so(task, monkeypatch):
 
 def test_as_fast_as_it_is_needs_nothing(task, net):
     result = ew.fit(net, task, budget=ew.Budget(speedup=1.0, max_drop=0.0), epochs=2, **ASKED)
-    assert result.met and result.study.trial(result.study.verdict.trial).recipe == ""
+    assert result.met and result.study.trial(result.study.verdict.trial).recipe == "", result.study.verdict
+    ratio = result.study.verdict.speedup.ratio  # two copies of one model may differ by percents on a clock that looks this shortly
+    assert (ratio.low, ratio.value, ratio.high) == (1.0, 1.0, 1.0) and result.study.verdict.speedup.pairs
     assert not result.study.plans
 
 
