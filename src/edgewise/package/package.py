@@ -29,7 +29,7 @@ class Package:
 
     members: name -> bytes; of an opened file, views into the mapped file, which cost memory only where they are read.
     encoded: the manifest as it stands in the file. A newer release may have written more in it than `manifest` knows; saving keeps that.
-    source: names the package in errors.
+    source: names the package in errors. signature_bytes: the Ed25519 signature of the content id, or empty; nobody has checked it yet.
     """
 
     manifest: Manifest
@@ -37,6 +37,7 @@ class Package:
     encoded: bytes
     minor: int = layout.MINOR
     source: str = "the package"
+    signature_bytes: bytes = b""
 
     @property
     def head(self) -> bytes:
@@ -100,7 +101,7 @@ class Package:
         return {
             "format": f"{layout.MAJOR}.{self.minor}",
             "content_id": self.content_id,
-            "signed": False,
+            "signed": bool(self.signature_bytes),
             "size_bytes": self.size_bytes,
             "manifest_bytes": len(self.encoded),
             **plain,
