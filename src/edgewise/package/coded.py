@@ -64,7 +64,7 @@ def decode_tensor(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) 
     bits = BITS[dtype]
     values = coding.decode(data, laid, kind)
     if bits >= 8:
-        return memoryview(values.astype(kind.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8))
+        return values.astype(kind.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
     lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype in _SIGNED else (0, (1 << bits) - 1)
     if values.size and not lowest <= int(values.min()) <= int(values.max()) <= highest:
         raise InvalidInput(f"coded data has numbers that {dtype} can't hold: it is damaged or forged; copy it again")
