@@ -17,6 +17,6 @@ def code(model: Package, *, coders: Coders = "all") -> Compressed:
     rows = done.manifest.entry("main").tensors
     touched = tuple(row.name for row in rows if row.coding == "coded")
     why = 'coders="none"' if coders == "none" else "no coder makes it smaller"
-    raw = sum(package.manifest.stored_bytes(row.dtype, row.shape) for row in rows)
+    raw = sum(package.stored_bytes(row.dtype, row.shape) for row in rows)
     note = f"weights take {sum(row.length for row in rows):,} bytes in the package, of {raw:,}; lossless, and no faster"
     return Compressed(done, touched, {row.name: why for row in rows if row.coding == "raw"}, (note,))

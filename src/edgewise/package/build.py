@@ -51,9 +51,11 @@ def build(
 
     created: ISO 8601, UTC; passed in, so that nothing here reads a clock. preprocess, postprocess: dataclasses of `edgewise.data` (or plain
     objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once. take_out_bytes: weights from this
-    size on become rows of the manifest of their own. coders: that weights may be coded with, lossless, each by what makes it smallest:
-    "fast" (rANS and its like; in models of up to half a million weights the adaptive coder too), "all" (smallest, slower to load and to
-    make), or "none".
+    size on become rows of the manifest of their own.
+    version: counts the releases of this model, from 1.
+    labels: names of the classes, in order.
+    coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
+    million weights the adaptive coder too), "all" (smallest, slower to make and to load), or "none".
 
     Raises InvalidModel for weights in other files, InvalidInput for metadata that JSON can't hold.
     """
