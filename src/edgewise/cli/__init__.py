@@ -37,6 +37,8 @@ FIELD = {
     "compare": Entry("two models on the same data: where they part, what it costs"),
     "run": Entry("a model on pictures or arrays: labels and scores"),
     "inspect": Entry("what is inside a package, where it came from, what it measured"),
+    "pack": Entry("any ONNX file as a package: the same to the bit, in fewer bytes"),
+    "unpack": Entry("a package's model as an ONNX file again"),
     "keygen": Entry("a pair of keys to sign packages with"),
     "sign": Entry("put your signature into a package"),
     "verify": Entry("who signed a package, and whether it may be used here"),

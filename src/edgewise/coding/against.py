@@ -1,9 +1,9 @@
 """An array in the fewest bytes for whoever has another one of its shape and kind: the weights of a model before it was trained on.
 
-Each method says from the known array what is expected, in whole numbers; coded is how far off that is. Where the new values lie on a grid or
-are few (weights that were made small), each known value is expected at the nearest point of the *new* grid: so a step that moved a little
-costs nothing but itself, and the known array needs no grid at all. Quantized integers whose scale moved are expected in proportion, by row
-or by column. All arithmetic that a decoder repeats is in integers, or in single IEEE 754 operations of float64.
+Each method says from the known array what is expected, in whole numbers; coded is how far off that is. Where the new values lie on a grid
+or are few (weights that were made small), each known value is expected at the nearest point of the *new* grid: so a step that moved a
+little costs nothing but itself, and the known array needs no grid at all. Quantized integers whose scale moved are expected in proportion,
+by row or by column. All arithmetic that a decoder repeats is in integers, or in single IEEE 754 operations of float64.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def encode(values: np.ndarray, known: np.ndarray) -> bytes:
 
 
 def decode(data: bytes | memoryview, known: np.ndarray) -> np.ndarray:
-    """What `encode` was given. Allocates in proportion to `known`. Raises InvalidInput for data that `encode` didn't write, where that shows."""
+    """What `encode` was given. Allocates in proportion to `known`. Raises InvalidInput for damage, where that shows."""
     unsigned(known.dtype)
     cursor = Cursor(data)
     number = cursor.byte()

@@ -55,10 +55,9 @@ def decode(cursor: Cursor, shape: Shape, dtype: np.dtype, unnest: Unnest) -> np.
     stored = cursor.framed()
     integers = unnest(cursor.rest(), shape, _INTEGERS[width]).reshape(shape)
     # Places that hold nothing but zeros have no step.
-    used = integers.any(axis=_others(axis, len(shape)))
-    steps = np.ones(len(used), np.float32)
-    steps[used] = _checked(unnest(stored, (int(np.count_nonzero(used)),), np.dtype(np.float32)))
-    return _product(integers, _along(steps, axis, len(shape))).ravel()
+    used = _used(integers, axis)
+    steps = _checked(unnest(stored, (int(np.count_nonzero(used)),), np.dtype(np.float32)))
+    return _product(integers, _spread(steps, used, axis, len(shape))).ravel()
 
 
 def _ordinary(bits: np.ndarray) -> bool:
@@ -81,7 +80,7 @@ def _one_step(values: np.ndarray) -> np.ndarray | None:
     found = np.array([least], np.float32)
     # The smallest and a few others refuse ordinary weights, of which no two are alike, before all are sorted.
     for some in (flat[:_LOOK], *blocks):
-        found = np.unique(np.concatenate([found, some]))
+        found = np.asarray(np.unique(np.concatenate([found, some])))
         if len(found) > _DISTINCT or (len(some) <= _LOOK and not _fitted(found[None]).all()):
             return None
     return _steps(found[None])
@@ -147,13 +146,7 @@ def _fitted(rows: np.ndarray) -> np.ndarray:
 
 
 def _coded(values: np.ndarray, axis: int, steps: np.ndarray, nest: Nest) -> bytes | None:
-    if axis == _WHOLE:
-        spread = steps
-    else:
-        used = values.any(axis=_others(axis, values.ndim))
-        spread = np.ones(len(used), np.float32)
-        spread[used] = steps
-        spread = _along(spread, axis, values.ndim)
+    spread = steps if axis == _WHOLE else _spread(steps, _used(values, axis), axis, values.ndim)
     integers = np.rint(values / spread).astype(np.int32)
     if not np.array_equal(patterns(_product(integers, spread)), patterns(values)):
         return None
@@ -175,9 +168,14 @@ def _checked(steps: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _others(axis: int, rank: int) -> tuple[int, ...]:
-    return tuple(range(1, rank)) if axis == _FIRST else tuple(range(rank - 1))
+def _used(values: np.ndarray, axis: int) -> np.ndarray:
+    """Which places along the axis hold something else than zeros."""
+    others = tuple(range(1, values.ndim)) if axis == _FIRST else tuple(range(values.ndim - 1))
+    return np.asarray(values.any(axis=others))
 
 
-def _along(steps: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    return steps.reshape(-1, *[1] * (rank - 1)) if axis == _FIRST else steps
+def _spread(steps: np.ndarray, used: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """A step for every place, laid so that it multiplies the tensor."""
+    every = np.ones(len(used), np.float32)
+    every[used] = steps
+    return every.reshape(-1, *[1] * (rank - 1)) if axis == _FIRST else every

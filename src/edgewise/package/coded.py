@@ -40,20 +40,9 @@ def chosen(coders: Coders, elements: int) -> Collection[str]:
 
 def encode_tensor(data: bytes, dtype: str, shape: tuple[int, ...], coders: Collection[str]) -> bytes | None:
     """`data`, as ONNX's raw_data has it, in fewer bytes; None where coding saves nothing."""
-    if not coders or not math.prod(shape):
+    values = elements(data, dtype, shape) if coders and math.prod(shape) else None
+    if values is None:
         return None
-    kind, laid = _laid(dtype, shape)
-    bits = BITS[dtype]
-    if bits < 8:
-        count = math.prod(shape)
-        numbers = unpack(data, bits, count)
-        if pack(numbers, bits) != bytes(data):
-            return None  # the last byte's unused bits say something
-        if dtype in _SIGNED:
-            numbers = (numbers << (8 - bits)).view(np.int8) >> (8 - bits)
-        values = numbers.reshape(laid)
-    else:
-        values = np.frombuffer(data, kind.newbyteorder("<")).reshape(laid).astype(kind, copy=False)
     blob = coding.encode(values, coders=coders)
     return blob if len(blob) < len(data) else None
 
@@ -61,10 +50,28 @@ def encode_tensor(data: bytes, dtype: str, shape: tuple[int, ...], coders: Colle
 def decode_tensor(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> memoryview:
     """What `encode_tensor` was given. Allocates in proportion to dtype and shape, whatever `data` claims. Raises InvalidInput."""
     kind, laid = _laid(dtype, shape)
+    return raw_data(coding.decode(data, laid, kind), dtype)
+
+
+def elements(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """raw_data as the array that is coded, see `_laid`; None where the unused bits of the last byte say something, which it can't hold."""
+    kind, laid = _laid(dtype, shape)
     bits = BITS[dtype]
-    values = coding.decode(data, laid, kind)
     if bits >= 8:
-        return memoryview(values.astype(kind.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8))
+        return np.frombuffer(data, kind.newbyteorder("<")).reshape(laid).astype(kind, copy=False)
+    numbers = unpack(data, bits, math.prod(shape))
+    if pack(numbers, bits) != bytes(data):
+        return None
+    if dtype in _SIGNED:
+        numbers = (numbers << (8 - bits)).view(np.int8) >> (8 - bits)
+    return numbers.reshape(laid)
+
+
+def raw_data(values: np.ndarray, dtype: str) -> memoryview:
+    """Undoes `elements`. Raises InvalidInput for numbers that the dtype can't hold."""
+    bits = BITS[dtype]
+    if bits >= 8:
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
     lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype in _SIGNED else (0, (1 << bits) - 1)
     if values.size and not lowest <= int(values.min()) <= int(values.max()) <= highest:
         raise InvalidInput(f"coded data has numbers that {dtype} can't hold: it is damaged or forged; copy it again")

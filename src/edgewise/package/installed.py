@@ -45,7 +45,7 @@ def keep(path: str | os.PathLike[str], model: str, version: int) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: of two programs that note versions at once, none is lost. (The file itself is replaced: no place for a lock.)"""
+    """Hold the folder's lock: of two programs that note versions at once, none is lost. (The file itself is replaced, and has no lock.)"""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -15,7 +15,7 @@ from edgewise.data.preprocess import ImagePreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
 from edgewise.graph import Graph
 from edgewise.package import coded, layout, weights
-from edgewise.package.manifest import Entry, Manifest, Tensor, aligned
+from edgewise.package.manifest import Entry, Manifest, Member, Tensor, aligned
 from edgewise.types import Execution, Signature
 
 # What a manifest's "kind" stands for.
@@ -119,12 +119,15 @@ class Package:
             raise InvalidPackage(
                 f"{self.source}: entry {name!r} is {entry.format!r}, not an ONNX graph; only the engine that it is for can read it"
             )
-        member = self.manifest.member(entry.member)
-        data = self.members[entry.member]
+        return entry, self.member(self.manifest.member(entry.member))
+
+    def member(self, member: Member) -> bytes:
+        """A member's bytes, decoded. Raises InvalidPackage where that can't be done."""
+        data = self.members[member.name]
         if member.coding == "raw":
-            return entry, bytes(data)
+            return bytes(data)
         try:
-            return entry, coded.decode_graph(data, member.decoded_bytes)
+            return coded.decode_graph(data, member.decoded_bytes)
         except InvalidInput as error:
             raise InvalidPackage(f"{self.source}: the member {member.name} can't be decoded: {error}") from error
 
