@@ -78,7 +78,7 @@ def decode(data: bytes | memoryview, known: np.ndarray) -> np.ndarray:
         raise InvalidInput(f"coded data begins with {number}, which names no method; it is damaged, or written by a newer edgewise")
     expected, finish = method.decode(cursor, known)
     off = chooser.decode(cursor.rest(), known.shape, np.dtype(f"i{expected.itemsize}"))
-    return finish((patterns(expected) + patterns(off)).view(expected.dtype))
+    return finish((patterns(expected) + patterns(off)).view(expected.dtype)).reshape(known.shape)
 
 
 _SAME, _ALONE = 0, 1
