@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgewise import package
-from edgewise.package import layout
+from edgewise.package import layout, update
 
 TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
 
@@ -47,7 +47,7 @@ def test_the_figures_in_the_text_are_the_files(example: bytes) -> None:
 
 
 def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
-    offsets = dict(re.findall(r"^\| (\d+) \| (\d+) \|", TEXT, re.MULTILINE))
+    offsets = dict(re.findall(r"^\| (\d+) \| (\d+) \|", TEXT.partition("# Update files")[0], re.MULTILINE))
     assert {int(at): int(size) for at, size in offsets.items()} == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 64}
     assert struct.calcsize("<8sHHIQ") == 24
     assert layout.PREAMBLE_BYTES == 128
@@ -57,6 +57,16 @@ def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
     assert example[24:32] == bytes(8)
     assert example[32:64].hex() == package.open("example.edgew").content_id
     assert example[64:128] == bytes(64)
+
+
+def test_the_table_of_an_update_is_the_codes() -> None:
+    section = TEXT.partition("# Update files")[2]
+    offsets = {int(at): int(size) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", section, re.MULTILINE)}
+    assert offsets == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 32, 96: 32}
+    assert (update.HEAD.size, update.OWN_BYTES) == (96, 32)
+    assert update.MAGIC == bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", section)[1])  # type: ignore[index]
+    sizes = [struct.calcsize("<" + letters) for letters in ("8s", "H", "H", "I", "Q", "Q", "32s", "32s")]
+    assert update.HEAD.format == "<8sHHIQQ32s32s" and sizes == list(offsets.values())[:-1]
 
 
 def test_every_field_of_the_manifest_is_in_the_document() -> None:
