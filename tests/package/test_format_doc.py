@@ -64,7 +64,7 @@ def test_the_table_of_an_update_is_the_codes() -> None:
     offsets = {int(at): int(size) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", section, re.MULTILINE)}
     assert offsets == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 32, 96: 32}
     assert (update.HEAD.size, update.OWN_BYTES) == (96, 32)
-    assert update.MAGIC == bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", section)[1])  # type: ignore[index]
+    assert bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", section)[1]) == update.MAGIC  # type: ignore[index]
     sizes = [struct.calcsize("<" + letters) for letters in ("8s", "H", "H", "I", "Q", "Q", "32s", "32s")]
     assert update.HEAD.format == "<8sHHIQQ32s32s" and sizes == list(offsets.values())[:-1]
 

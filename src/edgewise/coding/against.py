@@ -88,7 +88,7 @@ def _coders(values: np.ndarray) -> tuple[str, ...]:
     quick = (*chooser.FAST, "adaptive")
     if values.dtype.kind not in "iu" or values.size > _SCARCE:
         return quick
-    return chooser.ALL if -_SMALL < int(values.min(initial=0)) and int(values.max(initial=0)) < _SMALL else quick
+    return chooser.ALL if int(values.min(initial=0)) > -_SMALL and int(values.max(initial=0)) < _SMALL else quick
 
 
 def _off(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
