@@ -7,6 +7,8 @@ PYTHON ?=
 TORCH_FLAGS ?=
 # Flags for every pip command: --quiet, or "" to see what it does.
 PIP_FLAGS ?= --quiet
+# How long `make fuzz` goes on.
+MINUTES ?= 60
 # Flags for pytest: make test PYTEST_FLAGS="-x tests/graph"
 
 # edgewise keeps its engines from reporting home; this does it for whatever imports ONNX Runtime past edgewise, such as a benchmark's peer.
@@ -18,7 +20,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format clean
+.PHONY: help demo test check fuzz format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
@@ -33,6 +35,9 @@ check: $(STAMP) ## format, lint and types, without changing anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+fuzz: $(STAMP) ## damage packages and updates for MINUTES (60), guided by coverage; what fails is kept in out/faults
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --minutes $(MINUTES)
 
 format: $(STAMP) ## put the code into the one format, and mend what the linter can mend
 	$(BIN)/ruff format .

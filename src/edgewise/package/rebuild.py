@@ -42,11 +42,11 @@ def encode(old: Package, new: Package, *, reencode: bool = True) -> bytes:
 
     Raises InvalidPackage for weights that can't be decoded.
     """
-    skeleton, listed = _skeleton(new)
+    outline, listed = skeleton(new)
     parts = [
         varint(new.minor),
         framed(new.signature_bytes),
-        framed(runs.encode(skeleton, _skeleton(old)[0])),
+        framed(runs.encode(outline, skeleton(old)[0])),
     ]
     sources = _Sources(old)
     for member in new.manifest.members:
@@ -70,7 +70,7 @@ def decode(body: bytes | memoryview, old: Package, members: IO[bytes], limits: L
     minor, signature = cursor.varint(0xFFFF), bytes(cursor.framed())
     if len(signature) not in (0, layout.SIGNATURE_BYTES):
         raise InvalidInput(f"an update holds a signature of {len(signature)} bytes: it is damaged or forged; copy it again")
-    plain = _plain(runs.decode(cursor.framed(), _skeleton(old)[0], limits.manifest_bytes))
+    plain = _plain(runs.decode(cursor.framed(), skeleton(old)[0], limits.manifest_bytes))
     manifest = msgspec.convert(plain, Manifest)
     _bounded(manifest, limits)
     sources = _Sources(old)
@@ -135,7 +135,7 @@ def _placed(row: Tensor, end: int) -> int:
     return aligned(end) if row.coding == "raw" else end
 
 
-def _skeleton(package: Package) -> tuple[bytes, set[str]]:
+def skeleton(package: Package) -> tuple[bytes, set[str]]:
     """The manifest without what follows from the members, and the names of members that hold tensors one after the other, nothing else."""
     listed = {member.name for member in package.manifest.members if _one_after_the_other(package, member.name)}
     plain = msgspec.json.decode(package.encoded)
@@ -162,10 +162,10 @@ def _one_after_the_other(package: Package, member: str) -> bool:
     return bool(seen) and end == len(data)
 
 
-def _plain(skeleton: bytes) -> Any:
+def _plain(outline: bytes) -> Any:
     """Raises InvalidInput for what is no manifest."""
     try:
-        plain = msgspec.json.decode(skeleton)
+        plain = msgspec.json.decode(outline)
         msgspec.convert(plain, Manifest)
     except (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"an update's manifest can't be read ({str(error)[:200]}): it is damaged or forged; copy it again") from error
