@@ -20,6 +20,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
         "lower": "edgewise.compress.lower:lower",
+        "code": "edgewise.compress.code:code",
     },
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",

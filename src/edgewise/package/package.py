@@ -14,8 +14,8 @@ from edgewise.data.postprocess import Classify
 from edgewise.data.preprocess import ImagePreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
 from edgewise.graph import Graph
-from edgewise.package import layout, weights
-from edgewise.package.manifest import Entry, Manifest, Tensor, aligned
+from edgewise.package import coded, layout, weights
+from edgewise.package.manifest import Entry, Manifest, Member, Tensor, aligned
 from edgewise.types import Execution, Signature
 
 # What a manifest's "kind" stands for.
@@ -83,12 +83,12 @@ class Package:
     def graph(self, entry: str = "main") -> Graph:
         """The entry's model with its weights put back, to the bit. Raises InvalidPackage."""
         found, data = self._onnx(entry)
-        return Graph(weights.put_back(data, found, self._read, self.source), found.signature)
+        return Graph(weights.put_back(data, found, self.read, self.source), found.signature)
 
     def model_bytes(self, entry: str = "main") -> bytes:
         """The entry's model as one serialized ONNX ModelProto, for a backend. Holds little more than the result. Raises InvalidPackage."""
         found, data = self._onnx(entry)
-        return weights.model_bytes(data, found, self._read, self.source)
+        return weights.model_bytes(data, found, self.read, self.source)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, sizes and content id as plain JSON data; tensors are counted, not listed."""
@@ -118,11 +118,31 @@ class Package:
             raise InvalidPackage(
                 f"{self.source}: entry {name!r} is {entry.format!r}, not an ONNX graph; only the engine that it is for can read it"
             )
-        return entry, bytes(self.members[entry.member])
+        return entry, self.member(self.manifest.member(entry.member))
 
-    def _read(self, tensor: Tensor) -> memoryview:
-        """One weight's raw bytes. Codings other than "raw" will be decoded here, one tensor at a time; `check` has refused unknown ones."""
+    def member(self, member: Member) -> bytes:
+        """A member's bytes, decoded. Raises InvalidPackage where that can't be done."""
+        data = self.members[member.name]
+        if member.coding == "raw":
+            return bytes(data)
+        try:
+            return coded.decode_graph(data, member.decoded_bytes)
+        except InvalidInput as error:
+            raise InvalidPackage(f"{self.source}: the member {member.name} can't be decoded: {error}") from error
+
+    def stored(self, tensor: Tensor) -> memoryview:
+        """One weight as it stands in the file: in its coding."""
         return memoryview(self.members[tensor.member])[tensor.offset : tensor.offset + tensor.length]
+
+    def read(self, tensor: Tensor) -> memoryview:
+        """One weight as ONNX's raw_data has it. Raises InvalidPackage where what is coded can't be decoded."""
+        data = self.stored(tensor)
+        if tensor.coding == "raw":
+            return data
+        try:
+            return coded.decode_tensor(data, tensor.dtype, tensor.shape)
+        except InvalidInput as error:
+            raise InvalidPackage(f"{self.source}: the tensor {tensor.name[:80]!r} can't be decoded: {error}") from error
 
 
 def _tagged(record: Mapping[str, Any] | None, kinds: Mapping[str, type], what: str, source: str) -> Any:
