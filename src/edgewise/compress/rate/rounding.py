@@ -19,6 +19,7 @@ from edgewise.compress.rate.price import Prices, activities, joined, learned, le
 
 BLOCK = 128  # columns that are updated at once before the rest is (as GPTQ does: one product of matrices instead of many of vectors)
 ROW_SHARE = 1 / 64  # of the newest integer in the activity of its row, as the coder has it
+SHORT = 32  # columns
 ROUNDS = 2  # of prices: they are learned from integers, which change with the prices
 
 
@@ -53,9 +54,11 @@ def factor(hessian: np.ndarray, damping: float = 0.01) -> np.ndarray:
 def steps(layer: Layer, step: float, quantum: float = 2.0) -> np.ndarray:
     """(rows,) step of each row: `step` over the root of what its errors weigh, rounded to powers of 2^(1/quantum), so that few are stored.
 
-    Equal slopes of rate and distortion in all rows of all layers (reverse water-filling) ask for exactly that.
+    Equal slopes of rate and distortion in all rows of all layers (reverse water-filling) ask for exactly that. Short rows share one step:
+    a byte for each would be much of what they take.
     """
-    weight = np.maximum(layer.gain, float(layer.gain.max()) * 1e-4) * layer.unit
+    gain = layer.gain if layer.weights.shape[1] >= SHORT else np.full(len(layer.gain), layer.gain.mean())
+    weight = np.maximum(gain, float(gain.max()) * 1e-4) * layer.unit
     ideal = step / np.sqrt(np.maximum(weight, 1e-30))
     return np.asarray(2.0 ** (np.round(np.log2(ideal) * quantum) / quantum))
 

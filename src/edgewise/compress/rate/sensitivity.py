@@ -22,7 +22,7 @@ SAMPLES = 48  # one backward pass for each
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
-    """rows: reader's key -> (rows,) float64. others: parameter -> mean over its elements. energy: of a sample's answers, mean of squares."""
+    """rows: reader's key -> (rows,) float64. others: parameter -> mean over its elements. energy: mean square of a sample's answers."""
 
     rows: Mapping[tuple[str, str], Tensor]
     others: Mapping[str, float]
