@@ -19,8 +19,8 @@ from edgewise.graph import Index
 from edgewise.models.network import Network, unescaped
 from edgewise.types import Compressed, Inputs
 
-# λ over the squared step. Rate and distortion of entropy-coded uniform quantization have one slope at ln 2 / 6 = 0.116 (D ~ 2^-2R); but an
-# error that is fed back moves later columns off zero, which costs bits there. About a quarter pays best (benchmarks/lenet/post_training.py).
+# λ over the squared step. Rate and distortion of entropy-coded uniform quantization have one slope at ln 2 / 6 = 0.116 (D ~ 2^-2R); but
+# an error that is fed back moves later columns off zero, which costs bits there. A quarter pays best (benchmarks/lenet/post_training.py).
 SLOPE = 0.03
 TRIES = 9  # of the search for the step that diverges as much as is allowed
 CLOSE = 0.03  # relative: nearer to the divergence isn't looked for
