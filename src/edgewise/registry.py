@@ -19,6 +19,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "prune": "edgewise.compress.prune.pruning:prune",
         "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
+        "penalize": "edgewise.compress.rate.penalize:penalize",
+        "rdoq": "edgewise.compress.rate.rdoq:rdoq",
         "lower": "edgewise.compress.lower:lower",
         "code": "edgewise.compress.code:code",
     },
