@@ -89,7 +89,7 @@ def encode_stream(values: np.ndarray) -> bytes:
 def decode_stream(data: memoryview, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if not len(data) or data[0] != _VARINTS:
         return coding.decode(data, shape, dtype)
-    if dtype.kind not in "iu" or math.prod(shape) > len(data):
+    if dtype.kind not in "iu" or math.prod(shape) >= len(data):
         raise InvalidInput("a weight's numbers are none, or too few")
     cursor = Cursor(data[1:])
     numbers = [cursor.signed() for _ in range(math.prod(shape))]
