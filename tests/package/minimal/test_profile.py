@@ -45,7 +45,7 @@ def test_a_file_is_opened_like_any_other(lenet: Package, tmp_path: Path) -> None
     assert small.execution is None
     assert small.manifest.version == 3
     assert (small.profile, full.profile) == ("minimal", "full")
-    assert small.size_bytes == (tmp_path / "small.edgew").stat().st_size < full.size_bytes / 10
+    assert small.size_bytes == (tmp_path / "small.edgew").stat().st_size < full.size_bytes / 5
     digits = np.random.default_rng(0).random((5, 1, 28, 28), dtype=np.float32)
     ours, theirs = (backends.load(each.model_bytes(), Execution("onnxruntime")).run({"image": digits}) for each in (small, full))
     np.testing.assert_array_equal(ours["linear_1"], theirs["linear_1"])

@@ -72,7 +72,7 @@ def decode(file: bytes, what: str = "the package", *, limits: Limits | None = No
 
 def _package(found: Sections, limits: Limits) -> Package:
     graph, told = _read(found, limits)
-    return build(Graph.from_proto(net.proto(graph)), created="", version=found.release, limits=limits, **told)
+    return build(Graph.from_proto(net.proto(graph)), created="", version=found.release, coders="none", limits=limits, **told)
 
 
 def _read(found: Sections, limits: Limits) -> tuple[net.Net, dict[str, Any]]:
