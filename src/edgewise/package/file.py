@@ -31,6 +31,8 @@ def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | N
     """
     if profile not in (None, "full", "minimal"):
         raise InvalidInput(f"profile={profile!r} isn't known; give 'full' or 'minimal'")
+    if profile == "full" and package.profile == "minimal":
+        package = minimal.full(package)
     compact = (profile or package.profile) == "minimal"
     pieces = [minimal.encode(package)] if compact else _pieces(package)
     target = Path(path)
