@@ -19,7 +19,7 @@ class Limits:
     manifest_bytes: int = 4 * 2**20
     graph_bytes: int = 8 * 2**20
     model_bytes: int = 2**31 - 1
-    minimal_bytes: int = 16 * 2**20
+    minimal_bytes: int = 4 * 2**20
     unfolded_bytes: int = 64 * 2**20
     expansion: int = 4096
     members: int = 256

@@ -191,7 +191,7 @@ def test_a_file_by_hand(forge: Callable[..., bytes]) -> None:
         (HEAD + b"\1" + bytes([2, 1 | 1 << 6 | 1 << 7, 1, 2]) + END + PLAIN, "neither there nor left out"),
         (HEAD + b"\1" + bytes([2, 2 | 1 << 6]) + END + bytes([14 << 4 | 15, 8]) + PLAIN, "unknown dtype 8"),
         (HEAD + b"\1" + bytes([2, 2 | 1 << 6]) + END + bytes([0xF0, 33]) + PLAIN, "33 axes, over 32"),
-        (HEAD + b"\1" + bytes([2, 2 | 1 << 6]) + END + bytes([0x20, 0]) + varint(2**50) + PLAIN, "unfolds to over 16,777,216 bytes"),
+        (HEAD + b"\1" + bytes([2, 2 | 1 << 6]) + END + bytes([0x20, 0]) + varint(2**50) + PLAIN, "unfolds to over 4,194,304 bytes"),
         (
             HEAD + b"\1" + bytes([2, 2 | 1 << 6]) + END + bytes([0x10]) + varint(2**22) + PLAIN,
             "unfolds to over.*raise Limits.minimal_bytes",
@@ -251,7 +251,7 @@ def test_limits_hold(lenet: Package, tmp_path: Path) -> None:
     path = tmp_path / "long.edgew"
     path.write_bytes(layout.MAGIC + b"\1")
     os.truncate(path, 2**31)
-    with pytest.raises(InvalidPackage, match="over 16,777,216"):
+    with pytest.raises(InvalidPackage, match="over 4,194,304"):
         package.open(path)
 
 

@@ -71,6 +71,11 @@ def decode(file: bytes, what: str = "the package", *, limits: Limits | None = No
     return replace(package, compact=layout.with_signature(file, None), signature_bytes=found.signature or b"", source=what)
 
 
+def compacted(package: Package) -> Package:
+    """`package` as its file of the minimal profile would be opened again: `size_bytes` is that file's. Raises as `encode`."""
+    return decode(encode(package), package.source)
+
+
 def full(package: Package) -> Package:
     """What a file of the minimal profile holds, as a full package: unsigned, for its content id is another one."""
     known = package.manifest
