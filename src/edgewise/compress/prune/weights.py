@@ -51,7 +51,7 @@ def prune_weights(
     tell = progress or (lambda what, share: None)
     shape = parse(pattern)
     _check(ratio, importance, scope, shape)
-    chosen, skipped = _chosen(model, ratio, shape, skip)
+    chosen, skipped = choose(model, ratio, shape, skip)
     if (repair or importance not in WITHOUT_DATA) and not calibration:
         raise InvalidInput(
             "prune needs calibration samples: inputs like those that the model will see; or importance='magnitude', repair=False"
@@ -83,8 +83,13 @@ def prune_weights(
             if repair and wide:
                 notes.append(f"{target.name} has over {MOST_COLUMNS} columns: what stays isn't made up for")
             with torch.no_grad():
-                pruned.weight(target.name).mul_(target.unmatrix(kept[target.name]).to(pruned.weight(target.name)))
+                blank(pruned.weight(target.name), target.unmatrix(kept[target.name]))
     return accounted(Network(mark_sparse(pruned.to_graph(), [target.name for target in chosen])), chosen, skipped, notes)
+
+
+def blank(weight: Tensor, mask: Tensor) -> None:
+    """Zero where `mask` is False, in place. Not a product: that would leave minus zeros, which are other bytes."""
+    weight.masked_fill_(~mask.to(weight.device), 0.0)
 
 
 def accounted(model: Network, chosen: Sequence[Target], skipped: Mapping[str, str], notes: Sequence[str] = ()) -> Compressed:
@@ -101,7 +106,8 @@ def accounted(model: Network, chosen: Sequence[Target], skipped: Mapping[str, st
     return Compressed(model, touched, dict(skipped), (*said, *notes))
 
 
-def _chosen(model: Network, ratio: object, pattern: Pattern, skip: Collection[str]) -> tuple[list[Target], dict[str, str]]:
+def choose(model: Network, ratio: object, pattern: Pattern, skip: Collection[str]) -> tuple[list[Target], dict[str, str]]:
+    """The weights that can be pruned with this pattern, and why each other one isn't. Raises InvalidInput where none can."""
     found, skipped = targets(model, skip)
     if isinstance(ratio, Mapping) and (unknown := [name for name in ratio if name not in {target.name for target in found}]):
         reason = skipped.get(str(unknown[0]), "no weight of that name")
