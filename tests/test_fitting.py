@@ -11,6 +11,7 @@ import torch
 from onnx import numpy_helper
 
 import edgewise as ew
+import edgewise.fitting
 from edgewise import measure, search
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import Graph
@@ -80,6 +81,22 @@ def test_a_budget_that_can_be_met(task, net, tmp_path):
     split = task.for_model(kept.signature).unsealed().split("test")
     found = measure.quality(runner, split, metric="accuracy", labels=task.labels)
     assert found.value == study.verdict.quality.value
+
+
+def test_a_recipe_that_ends_in_the_package(task, net, tmp_path):
+    """The graph is that of the steps before; the trial's size, and the package's, are those after `code`."""
+    asked = {"threads": 1, "engines": ("onnxruntime",)}
+    recipe = "quantize() > code()"
+    done = ew.fitting.follow(net, task, recipe=recipe, out=tmp_path, **asked)
+    trial = next(trial for trial in done.study.trials if trial.recipe == recipe)
+    fast = ew.package.recode(done.best, coders="fast")
+    assert trial.size_bytes < done.best.size_bytes < fast.size_bytes  # a trial has no verdict in it
+    assert "lossless" in trial.notes[-1] and {row.name for row in done.best.manifest.entry("main").tensors} & set(trial.touched)
+    assert done.best.size_bytes == (tmp_path / "model.edgew").stat().st_size == done.study.verdict.measurement.size_bytes
+    assert done.best.members["weights"] == ew.package.recode(fast, coders="all").members["weights"]
+    assert [step.step for step in done.study.steps] == ["", "quantize()", "code()"]
+    # asked again, nothing is made anew
+    assert ew.fitting.follow(net, task, recipe=recipe, out=tmp_path, **asked).best.content_id == done.best.content_id
 
 
 def test_what_cannot_be_met_ends_with_the_nearest_point(task, net):

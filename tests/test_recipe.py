@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from edgewise import recipe as recipes
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
+from edgewise.package import Package
 from edgewise.recipe import Recipe, Step
 from edgewise.registry import REGISTRY
 from edgewise.types import Compressed
@@ -18,10 +19,16 @@ def grow(model: list, *, calibration: object = None) -> Compressed:
     return Compressed((*model, f"grow {calibration}"), ("b",), {})
 
 
+def shrunk(model: Package, *, by: int = 2) -> Compressed:
+    return Compressed((*model, f"shrunk {by}"), ("c",), {})
+
+
 @pytest.fixture(autouse=True)
 def passes(monkeypatch):
-    monkeypatch.setitem(REGISTRY, "pass", {**REGISTRY["pass"], "halve": f"{__name__}:halve", "grow": f"{__name__}:grow"})
-    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(halve=halve, grow=grow))
+    monkeypatch.setitem(
+        REGISTRY, "pass", {**REGISTRY["pass"], "halve": f"{__name__}:halve", "grow": f"{__name__}:grow", "shrunk": f"{__name__}:shrunk"}
+    )
+    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(halve=halve, grow=grow, shrunk=shrunk))
 
 
 def test_text_and_back():
@@ -50,6 +57,8 @@ def test_every_literal_survives(values):
         ("quantize() < halve()", "join its steps with '>'"),
         ("nothing(bits=8)", "unknown pass 'nothing'"),
         ("halve() > grow()", "put it first"),
+        ("shrunk() > grow()", "grow changes the module and stands after a step on the package; put it first"),
+        ("shrunk() > halve()", "halve changes the graph and stands after a step on the package; put it before that"),
         ("(" * 5000, "can't be read"),
     ],
 )
@@ -78,6 +87,16 @@ def test_apply_exports_once_and_supplies_by_name():
     assert [result.touched for result in done.results] == [("b",), ("a",)]
     assert asked == [1]
     assert recipes.apply(Recipe(), ("m",), export=lambda m: (*m, "export")).model == ("m", "export")
+
+
+def test_a_package_is_made_once_where_a_step_wants_one():
+    ways = {"export": lambda m: (*m, "export"), "pack": lambda m: (*m, "pack")}
+    done = recipes.apply(recipes.parse("grow() > shrunk() > shrunk(by=3)"), ("m",), calibration=1, **ways)
+    assert done.model == ("m", "grow 1", "export", "pack", "shrunk 2", "shrunk 3")
+    assert recipes.apply(recipes.parse("shrunk()"), ("m",), **ways).model == ("m", "export", "pack", "shrunk 2")
+    for text, first in (("grow() > halve() > shrunk() > shrunk()", 2), ("shrunk()", 0), ("grow()", 1), ("", 0)):
+        making, packing = recipes.divided(recipes.parse(text))
+        assert (*making.steps, *packing.steps) == recipes.parse(text).steps and len(making.steps) == first
 
 
 def test_an_error_names_its_step(monkeypatch):

@@ -241,7 +241,7 @@ def _searched(
         device=asked.device,
         inputs=task.example_inputs(1),
         origin=_origin(dense, task, asked),
-        package_bytes=lambda graph: plain_package(graph, task, source.name).size_bytes,
+        package=lambda graph: plain_package(graph, task, source.name),
         calibration=task.calibration,
     )
     model_summary = summary(dense, source.name)

@@ -19,7 +19,10 @@ from edgewise import registry
 from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.types import Compressed
 
-Level = Literal["module", "graph"]
+Level = Literal["module", "graph", "package"]
+
+# In the order in which a model is one after the other.
+LEVELS: tuple[Level, ...] = ("module", "graph", "package")
 
 # Parameters that `apply` supplies and a recipe's text doesn't: what the model is for, where it will run, what it learns from, what is
 # known of inner tensors, where an interrupted pass keeps its state, when it is hopeless, how to tell of progress.
@@ -96,7 +99,7 @@ def _step(node: ast.expr, text: str) -> Step:
 
 
 def check(recipe: Recipe) -> None:
-    """Raise InvalidInput for a pass that doesn't exist, an argument that its signature lacks, or a graph pass before one on the module."""
+    """Raise InvalidInput for a pass that doesn't exist, an argument that its signature lacks, or or a step behind one of a later level."""
     reached: Level = "module"
     for step in recipe.steps:
         function = registry.load("pass", step.name)
@@ -104,8 +107,10 @@ def check(recipe: Recipe) -> None:
         for name in step.arguments:
             if name not in allowed:
                 raise InvalidInput(f"{step.name} has no argument {name!r}; it has {', '.join(allowed)}")
-        if reached == "graph" and level(function) == "module":
-            raise InvalidInput(f"{step.name} changes the module and stands after a step on the exported graph; put it first")
+        if LEVELS.index(level(function)) < LEVELS.index(reached):
+            then = {"graph": "the exported graph", "package": "the package"}[reached]
+            where = "first" if level(function) == "module" else "before that"
+            raise InvalidInput(f"{step.name} changes the {level(function)} and stands after a step on {then}; put it {where}")
         reached = level(function)
 
 
@@ -116,10 +121,18 @@ def options(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def level(function: Callable[..., Any]) -> Level:
-    """What a pass takes first: a torch module, or an exported graph. Its annotation says so."""
+    """What a pass takes first: a torch module, an exported graph, or a package. Its annotation says so."""
     first = next(iter(inspect.signature(function).parameters.values()))
     annotation = first.annotation if isinstance(first.annotation, str) else getattr(first.annotation, "__name__", "")
-    return "graph" if annotation.rpartition(".")[2] == "Graph" else "module"
+    levels: dict[str, Level] = {"Graph": "graph", "Package": "package"}
+    return levels.get(annotation.rpartition(".")[2], "module")
+
+
+def divided(recipe: Recipe) -> tuple[Recipe, Recipe]:
+    """What makes the graph, and what is done to its package."""
+    on_package = [level(registry.load("pass", step.name)) == "package" for step in recipe.steps]
+    first = on_package.index(True) if True in on_package else len(on_package)
+    return Recipe(recipe.steps[:first]), Recipe(recipe.steps[first:])
 
 
 @dataclass(frozen=True)
@@ -130,8 +143,16 @@ class Applied:
     results: tuple[Compressed, ...]
 
 
-def apply(recipe: Recipe, model: Any, *, export: Callable[[Any], Any] = lambda model: model, **supplies: Any) -> Applied:
-    """Send `model` through the steps in order. `export` turns a module into a graph, once, before the first step that takes one.
+def apply(
+    recipe: Recipe,
+    model: Any,
+    *,
+    export: Callable[[Any], Any] = lambda model: model,
+    pack: Callable[[Any], Any] = lambda model: model,
+    **supplies: Any,
+) -> Applied:
+    """Send `model` through the steps in order. `export` turns a module into a graph, once, before the first step that takes one; `pack`
+    turns a graph into a package.
 
     supplies: values for the names in SUPPLIED; each pass gets those that its signature names. A callable given for `calibration` is called
     only when a pass asks for it; `checkpoint`, a folder, gets one of its own for each step. Raises what a pass raises, with the step named.
@@ -140,8 +161,10 @@ def apply(recipe: Recipe, model: Any, *, export: Callable[[Any], Any] = lambda m
     reached: Level = "module"
     for number, step in enumerate(recipe.steps, 1):
         function = registry.load("pass", step.name)
-        if level(function) == "graph" and reached == "module":
+        if level(function) != "module" and reached == "module":
             model, reached = export(model), "graph"
+        if level(function) == "package" and reached == "graph":
+            model, reached = pack(model), "package"
         wanted = inspect.signature(function).parameters
         given = {name: value for name, value in supplies.items() if name in wanted}
         given = {name: value.make() if isinstance(value, Later) else value for name, value in given.items()}

@@ -21,7 +21,10 @@ REGISTRY: dict[str, dict[str, str]] = {
         "share": "edgewise.compress.share.sharing:share",
         "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
+        "penalize": "edgewise.compress.rate.penalize:penalize",
+        "rdoq": "edgewise.compress.rate.rdoq:rdoq",
         "lower": "edgewise.compress.lower:lower",
+        "code": "edgewise.compress.code:code",
     },
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",

@@ -95,7 +95,8 @@ def test_a_package_reads_well_at_80_columns(packed: Path) -> None:
     assert max(map(len, result.output.splitlines())) <= 80
     text = " ".join(result.output.split())
     for said in (
-        "digits.edgew an edgewise package", "every byte verified, not signed", "main graph 160 640 B", "engine for openvino",
+        "digits.edgew an edgewise package", "every byte verified, not signed", "main graph 160 5", "engine for openvino",
+            "w float32 16×10 float planes 640 B",
         "image: float32, batch × 1 × 4 × 4", "logits: float32, batch × 10", "a picture (.png, .jpg …), stretched to 4×4, grey",
         "10: digit 0, digit 1", "1 Flatten, 1 MatMul", "quantize(bits=8)", "ab" * 20, "openvino fp32 ×1, true fp32", "edgewise 0.1.0",
         "What it measured on a small computer", "2.61× (95%: 2.59× to 2.63×, n=40)", "410 µs median|0.410 ms median", "1.07 ms median",
@@ -112,6 +113,8 @@ def test_a_package_as_json(packed: Path) -> None:
     assert record["graph"]["operators"] == {"Flatten": 1, "MatMul": 1}
     assert record["measured"]["speedup"]["value"] == 2.61
     assert record["signed"] is False
+    (weight,) = record["entries"][0]["weights"]
+    assert (weight["name"], weight["coder"], weight["raw_bytes"]) == ("w", "float planes", 640) and weight["stored_bytes"] < 640
 
 
 def test_a_model(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def examples() -> dict[str, np.ndarray]:
         "planes": np.arange(3000, dtype=np.int64) * 5,
         "adaptive": np.rint(random.normal(0, 2, (40, 51)) * (random.random(51) < 0.5)).astype(np.int32),
         "mixing": dead.astype(np.int8),
+        "grid": np.rint(random.normal(0, 30, (40, 60))).astype(np.float32) * np.float32(0.013) + np.float32(0),
     }
 
 

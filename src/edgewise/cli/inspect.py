@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgewise.records import Interval
     from edgewise.types import Signature, TensorSpec
 
+MOST_TENSORS = 8
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="A package (.edgew) or a model (.onnx).", metavar="FILE")],
@@ -42,12 +44,15 @@ def command(
 
 def _of_package(file: Path) -> tuple[dict[str, Any], Any]:
     from edgewise import package
+    from edgewise.cli.weights import rows
 
     found = package.open(file)
     graph = found.graph() if found.manifest.entry("main").format == "onnx" else None
     record = {"file": str(file), "kind": "package", **found.describe()}
     if graph is not None:
         record["graph"] = _graph_record(graph)
+        for shown, entry in zip(record["entries"], found.manifest.entries, strict=True):
+            shown["weights"] = rows(found, entry)
     return record, lambda: _show_package(file, found, graph)
 
 
@@ -88,6 +93,7 @@ def _graph_record(graph: Graph) -> dict[str, Any]:
 
 def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
     from edgewise.cli.terminal import clean, console, facts, listing, section
+    from edgewise.cli.weights import by_tensor
     from edgewise.report import numbers
 
     out, manifest = console(), found.manifest
@@ -101,6 +107,9 @@ def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
             clean(entry.name, 80), clean(kind, 80), numbers.count(entry.parameters), numbers.size(stored), numbers.size(graph_bytes)
         )
     section(out, "Inside", entries)
+    if manifest.entry("main").tensors:
+        table, left = by_tensor(found, manifest.entry("main"), MOST_TENSORS)
+        section(out, f"Largest weights ({left} more not shown)" if left else "Weights", table)
     section(out, "Takes and gives", facts(_uses(found, graph)))
     section(out, "Where it came from", facts([*_origin(manifest.provenance), *_release(found)]))
     if manifest.measured is None:

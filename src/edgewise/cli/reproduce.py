@@ -153,9 +153,10 @@ def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
 def repacked(found: Package, graph: Graph, identical: bool) -> Package:
     """A package with the new graph. What the old one measured is kept only where it is the very same model."""
     from edgewise import package
+    from edgewise.search.packing import finished
 
     manifest = found.manifest
-    return package.build(
+    built = package.build(
         graph,
         created=manifest.created,
         version=manifest.version,
@@ -166,6 +167,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
     )
+    return finished(built, manifest.provenance.recipe)
 
 
 def _show(found: Package, outcome: Outcome, out: Path | None) -> None:

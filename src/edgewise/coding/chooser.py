@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewise.coding import adaptive, huffman, palette, plain, planes, rans, sparse
+from edgewise.coding import adaptive, grid, huffman, palette, plain, planes, rans, sparse
 from edgewise.coding.cursor import Cursor
 from edgewise.coding.numbers import Shape, unsigned
 from edgewise.errors import InvalidInput
@@ -52,6 +52,7 @@ CODERS = {
     "float planes": Coder(8, planes.encode_floats, planes.decode_floats, nests=True),
     "adaptive": Coder(9, adaptive.encode, adaptive.decode, slow=True),
     "mixing": Coder(10, adaptive.encode_mixing, adaptive.decode_mixing, slow=True),
+    "grid": Coder(11, grid.encode, grid.decode, nests=True),
 }
 ALL = tuple(CODERS)
 FAST = tuple(name for name, coder in CODERS.items() if not coder.slow)

@@ -1,21 +1,21 @@
-"""Make a package from a graph and what is known about it."""
+"""Make a package from a graph and what is known about it; or from another package."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.package import weights
+from edgewise.package import coded, weights
 from edgewise.package.check import check
 from edgewise.package.limits import Limits
-from edgewise.package.manifest import Entry, Manifest, Measured, Member, Provenance, Tensor, aligned, decode, encode
+from edgewise.package.manifest import Entry, Manifest, Measured, Provenance, decode, encode
 from edgewise.package.package import Package
+from edgewise.package.pool import Pool, placed
 from edgewise.types import Execution
 
 # A row of the manifest takes about 130 bytes, so what is smaller stays in the graph (and shapes, which inference reads, with it).
@@ -44,6 +44,7 @@ def build(
     measured: Measured | None = None,
     forms: Mapping[str, Form] | None = None,
     take_out_bytes: int = TAKE_OUT_BYTES,
+    coders: coded.Coders = "fast",
     limits: Limits | None = None,
 ) -> Package:
     """A package around `graph`, its entry "main". The same arguments give the same bytes.
@@ -51,6 +52,10 @@ def build(
     created: ISO 8601, UTC; passed in, so that nothing here reads a clock. preprocess, postprocess: dataclasses of `edgewise.data` (or plain
     objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once. take_out_bytes: weights from this
     size on become rows of the manifest of their own.
+    version: counts the releases of this model, from 1.
+    labels: names of the classes, in order.
+    coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
+    million weights the adaptive coder too), "all" (smallest, slower to make and to load), or "none".
 
     Raises InvalidModel for weights in other files, InvalidInput for metadata that JSON can't hold.
     """
@@ -59,12 +64,14 @@ def build(
         if name in every:
             raise InvalidInput('the name "main" is that of the graph itself; give the form another one')
         every[name] = form
+    graphs: dict[str, bytes] = {}  # as they are
     members: dict[str, bytes] = {}
-    pool = _Pool()
+    pool = Pool(coders)
     entries: list[Entry] = []
     for name, form in every.items():
         member = f"graphs/{len(entries)}.onnx"
-        members[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
+        graphs[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
+        members[member] = (coded.encode_graph(graphs[member]) if coders != "none" else None) or graphs[member]
         rows = pool.add(taken)
         entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, rows, form.engine))
     if pool.end:
@@ -78,7 +85,7 @@ def build(
     manifest = Manifest(
         created=created,
         entries=tuple(entries),
-        members=_placed(members),
+        members=placed(members, graphs),
         version=version,
         labels=tuple(labels),
         preprocess=_plain(preprocess, "preprocess"),
@@ -87,6 +94,33 @@ def build(
         provenance=provenance or Provenance(),
         measured=measured,
     )
+    return _checked(manifest, members, limits)
+
+
+def recode(package: Package, *, coders: coded.Coders, limits: Limits | None = None) -> Package:
+    """The same package with its graphs and weights coded anew; `coders` as in `build`. Raises InvalidPackage for what can't be decoded."""
+    graphs, members = {}, {}
+    pool = Pool(coders)
+    entries = []
+    rows = {tensor.member for entry in package.manifest.entries for tensor in entry.tensors}
+    for member in package.manifest.members:
+        if member.name not in rows:
+            graphs[member.name] = package.member(member)
+            members[member.name] = (coded.encode_graph(graphs[member.name]) if coders != "none" else None) or graphs[member.name]
+    for entry in package.manifest.entries:
+        taken = [weights.Weight(tensor.name, tensor.dtype, tensor.shape, bytes(package.read(tensor))) for tensor in entry.tensors]
+        entries.append(replace(entry, tensors=pool.add(taken)))
+    if pool.end:
+        members["weights"] = pool.joined()
+    return _checked(replace(package.manifest, entries=tuple(entries), members=placed(members, graphs)), members, limits)
+
+
+def restate(package: Package, *, measured: Measured | None, limits: Limits | None = None) -> Package:
+    """The same package with other figures in its manifest."""
+    return _checked(replace(package.manifest, measured=measured), package.members, limits)
+
+
+def _checked(manifest: Manifest, members: Mapping[str, bytes | memoryview], limits: Limits | None) -> Package:
     try:
         encoded = encode(manifest)
     except (TypeError, ValueError, msgspec.ValidationError) as error:
@@ -95,42 +129,6 @@ def build(
     decoded = decode(encoded, "the new package")
     check(decoded, "the new package", limits or Limits())
     return Package(decoded, members, encoded)
-
-
-class _Pool:
-    """The weights of all entries, one after the other, 64-byte aligned; what an earlier entry holds already is not stored again."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.end = 0
-        self._known: dict[tuple[str, int], int] = {}
-
-    def add(self, taken: Sequence[weights.Weight]) -> tuple[Tensor, ...]:
-        # An entry's own rows never overlap (`check` says why), so only entries before this one are looked through.
-        known = dict(self._known)
-        rows = []
-        for weight in taken:
-            key = (hashlib.sha256(weight.data).hexdigest(), len(weight.data))
-            offset = known.pop(key, None)
-            if offset is None:
-                offset = aligned(self.end)
-                self.pieces += [bytes(offset - self.end), weight.data]
-                self.end = offset + len(weight.data)
-                self._known.setdefault(key, offset)
-            rows.append(Tensor(weight.name, weight.dtype, weight.shape, "weights", offset, len(weight.data)))
-        return tuple(rows)
-
-    def joined(self) -> bytes:
-        return b"".join(self.pieces)
-
-
-def _placed(members: Mapping[str, bytes]) -> tuple[Member, ...]:
-    placed: list[Member] = []
-    end = 0
-    for name, data in members.items():
-        placed.append(Member(name, aligned(end), len(data), hashlib.sha256(data).hexdigest()))
-        end = aligned(end) + len(data)
-    return tuple(placed)
 
 
 def _plain(record: Any, what: str) -> dict[str, Any] | None:

@@ -8,7 +8,18 @@ from collections.abc import Sequence
 
 from edgewise.errors import InvalidPackage
 from edgewise.package.limits import Limits
-from edgewise.package.manifest import ALIGNMENT, BITS, CODINGS, Entry, Manifest, Member, Tensor, aligned, stored_bytes
+from edgewise.package.manifest import (
+    ALIGNMENT,
+    BITS,
+    MEMBER_CODINGS,
+    TENSOR_CODINGS,
+    Entry,
+    Manifest,
+    Member,
+    Tensor,
+    aligned,
+    stored_bytes,
+)
 
 # Members are never written out by name; a reader that did would still stay inside its folder.
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
@@ -27,10 +38,12 @@ def check(manifest: Manifest, what: str, limits: Limits) -> None:
             raise InvalidPackage(
                 f"{what}: member name {member.name[:160]!r} is not allowed: letters, digits, _ - . and single slashes inside"
             )
-        if member.coding not in CODINGS:
+        if member.coding not in MEMBER_CODINGS:
             raise InvalidPackage(
                 f"{what}: member {member.name} has the unknown coding {_short(member.coding)}; update edgewise, or pack it again"
             )
+        if (member.coding == "raw") != (member.size is None):
+            raise InvalidPackage(f"{what}: member {member.name} is {member.coding}, of the size {member.size}; only coded ones have a size")
         if member.offset != aligned(end):
             raise InvalidPackage(
                 f"{what}: member {member.name} starts at {member.offset:,}, and {aligned(end):,} was expected: members follow each other, "
@@ -47,9 +60,10 @@ def _check_entry(entry: Entry, members: dict[str, Member], what: str, limits: Li
     where = f"{what}: entry {_short(entry.name)}"
     if entry.member not in members:
         raise InvalidPackage(f"{where} is in the member {_short(entry.member)}, which isn't there")
-    if members[entry.member].length > limits.graph_bytes:
+    graph_bytes = max(members[entry.member].length, members[entry.member].decoded_bytes)
+    if graph_bytes > limits.graph_bytes:
         raise InvalidPackage(
-            f"{where} has a graph of {members[entry.member].length:,} bytes without its weights, over {limits.graph_bytes:,}; "
+            f"{where} has a graph of {graph_bytes:,} bytes without its weights, over {limits.graph_bytes:,}; "
             "raise Limits.graph_bytes if you trust the file"
         )
     _unique([tensor.name for tensor in entry.tensors], "tensor", where, limits.tensors)
@@ -57,7 +71,7 @@ def _check_entry(entry: Entry, members: dict[str, Member], what: str, limits: Li
     for tensor in entry.tensors:
         _check_tensor(tensor, members, where, limits)
         total += stored_bytes(tensor.dtype, tensor.shape)
-    if total + members[entry.member].length > limits.model_bytes:
+    if total + graph_bytes > limits.model_bytes:
         raise InvalidPackage(f"{where} unfolds to {total:,} bytes of weights, over {limits.model_bytes:,} (Limits.model_bytes)")
     # Without this, a small file could name its one large tensor thousands of times.
     ranges = sorted((tensor.member, tensor.offset, tensor.length, tensor.name) for tensor in entry.tensors)
@@ -70,12 +84,14 @@ def _check_tensor(tensor: Tensor, members: dict[str, Member], where: str, limits
     name = f"{where}: tensor {_short(tensor.name)}"
     if tensor.dtype not in BITS:
         raise InvalidPackage(f"{name} has the unknown dtype {_short(tensor.dtype)}; update edgewise, or pack it again")
-    if tensor.coding not in CODINGS:
+    if tensor.coding not in TENSOR_CODINGS:
         raise InvalidPackage(f"{name} has the unknown coding {_short(tensor.coding)}; update edgewise, or pack it again")
     if len(tensor.shape) > limits.axes:
         raise InvalidPackage(f"{name} has {len(tensor.shape)} axes, over {limits.axes}")
     if tensor.member not in members:
         raise InvalidPackage(f"{name} is in the member {_short(tensor.member)}, which isn't there")
+    if members[tensor.member].coding != "raw":
+        raise InvalidPackage(f"{name} is in the member {_short(tensor.member)}, which is coded itself; tensors lie in raw ones")
     if tensor.offset + tensor.length > members[tensor.member].length:
         raise InvalidPackage(f"{name} ends at {tensor.offset + tensor.length:,} of a member of {members[tensor.member].length:,} bytes")
     expected = stored_bytes(tensor.dtype, tensor.shape)
@@ -83,6 +99,11 @@ def _check_tensor(tensor: Tensor, members: dict[str, Member], where: str, limits
         raise InvalidPackage(
             f"{name} has {tensor.length:,} bytes, and {tensor.dtype} {list(tensor.shape)} takes {_short(str(expected))}; "
             "the file is damaged or forged"
+        )
+    if tensor.coding == "coded" and not 0 < tensor.length < expected:
+        raise InvalidPackage(
+            f"{name} is coded in {tensor.length:,} bytes, and raw would take {_short(str(expected))}: coded ones are shorter, "
+            "and not empty; the file is damaged or forged"
         )
 
 

@@ -13,21 +13,26 @@ from io import FileIO
 from pathlib import Path
 
 from edgewise.errors import InvalidInput, InvalidPackage
-from edgewise.package import layout
+from edgewise.package import layout, minimal
 from edgewise.package.check import check
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Manifest, aligned, decode
-from edgewise.package.package import Package
+from edgewise.package.package import Package, Profile
 
 _CHUNK = 2**20
 
 
-def save(package: Package, path: str | os.PathLike[str]) -> None:
+def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
     """Write `package` to `path`: after a crash or a full disk, at any moment, the old file is there or the new one, never a mixture.
 
     The order is: a temporary file in the same folder, its bytes flushed to the disk, renamed over `path`, the folder flushed.
+    profile: "minimal" is for very small models (see `minimal.encode`, which says what it leaves out); None is the package's own.
     Raises InvalidInput when it can't be written.
     """
+    if profile not in (None, "full", "minimal"):
+        raise InvalidInput(f"profile={profile!r} isn't known; give 'full' or 'minimal'")
+    compact = (profile or package.profile) == "minimal"
+    pieces = [minimal.encode(package)] if compact else _pieces(package)
     target = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
@@ -35,7 +40,7 @@ def save(package: Package, path: str | os.PathLike[str]) -> None:
         raise InvalidInput(f"can't write {target}: {error.strerror}; does its folder exist, and is it yours?") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            for piece in _pieces(package):
+            for piece in pieces:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
@@ -65,6 +70,10 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Packa
             if size > limits.file_bytes:
                 raise InvalidPackage(f"{what} has {size:,} bytes, over {limits.file_bytes:,}; raise Limits.file_bytes if you trust it")
             start = _exactly(file, min(size, layout.PREAMBLE_BYTES), what)
+            if start.startswith(minimal.MAGIC):
+                # Read whole; of one over the limit, just enough to be refused.
+                rest = _exactly(file, max(min(size, limits.minimal_bytes + 1) - len(start), 0), what)
+                return minimal.decode(start + rest, what, limits=limits)
             preamble = layout.read(start, size, what, limits)
             encoded = _exactly(file, preamble.manifest_bytes, what)
             if layout.content_id(start[: layout.HEAD.size], encoded) != preamble.content_id:

@@ -10,13 +10,15 @@ class Limits:
     """Upper bounds that `open` and `Package.model_bytes` hold a file to. Raise one to read a larger package that you trust.
 
     `model_bytes` is what one entry's model may grow to in memory (2 GB is also the most that one ONNX message can hold). `graph_bytes`
-    is small because parsing protobuf may take tens of times the bytes that it reads; large weights lie in another member.
+    is small because parsing protobuf may take tens of times the bytes that it reads; large weights lie in another member. `minimal_bytes`
+    is what a file of the minimal profile, which is read whole, may have and may unfold to.
     """
 
     file_bytes: int = 16 * 2**30
     manifest_bytes: int = 4 * 2**20
     graph_bytes: int = 8 * 2**20
     model_bytes: int = 2**31 - 1
+    minimal_bytes: int = 16 * 2**20
     members: int = 256
     entries: int = 256
     tensors: int = 65_536

@@ -19,7 +19,9 @@ Text = Annotated[str, msgspec.Meta(max_length=65_536)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 ALIGNMENT = 64
-CODINGS = ("raw",)
+# Of a tensor: as raw_data has it, or by `edgewise.coding`. Of a member: as it is, or a graph by LZMA.
+TENSOR_CODINGS = ("raw", "coded")
+MEMBER_CODINGS = ("raw", "lzma")
 
 # Bits per element of what can lie outside the graph, under numpy's (ml_dtypes') names. Elements of less than a byte are packed, the first
 # in the lowest bits, as ONNX's raw_data has them. Everything is little-endian.
@@ -33,13 +35,21 @@ BITS: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Member:
-    """A run of bytes of the file. `offset` counts from the first byte after the (padded) manifest."""
+    """A run of bytes of the file. `offset` counts from the first byte after the (padded) manifest.
+
+    length, sha256: of the bytes in the file. size: of the bytes that they stand for, where they are coded.
+    """
 
     name: Name
     offset: Size
     length: Size
     sha256: Digest
     coding: str = "raw"
+    size: Size | None = None
+
+    @property
+    def decoded_bytes(self) -> int:
+        return self.length if self.size is None else self.size
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,12 @@ class Manifest:
             if entry.name == name:
                 return entry
         raise InvalidPackage(f"there is no entry {name!r} in this package; it has {', '.join(entry.name for entry in self.entries)}")
+
+    def member(self, name: str) -> Member:
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise InvalidPackage(f"there is no member {name!r} in this package; it has {', '.join(member.name for member in self.members)}")
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,9 +14,11 @@ from edgewise.data.postprocess import Classify
 from edgewise.data.preprocess import ImagePreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
 from edgewise.graph import Graph
-from edgewise.package import layout, weights
-from edgewise.package.manifest import Entry, Manifest, Tensor, aligned
+from edgewise.package import coded, layout, weights
+from edgewise.package.manifest import Entry, Manifest, Member, Tensor, aligned
 from edgewise.types import Execution, Signature
+
+Profile = Literal["full", "minimal"]
 
 # What a manifest's "kind" stands for.
 PREPROCESS: dict[str, type] = {"image": ImagePreprocess}
@@ -30,6 +32,7 @@ class Package:
     members: name -> bytes; of an opened file, views into the mapped file, which cost memory only where they are read.
     encoded: the manifest as it stands in the file. A newer release may have written more in it than `manifest` knows; saving keeps that.
     source: names the package in errors.
+    compact: the file, where it is one of the minimal profile; the rest is then what it stands for.
     """
 
     manifest: Manifest
@@ -37,6 +40,7 @@ class Package:
     encoded: bytes
     minor: int = layout.MINOR
     source: str = "the package"
+    compact: bytes | None = None
 
     @property
     def head(self) -> bytes:
@@ -45,12 +49,21 @@ class Package:
 
     @cached_property
     def content_id(self) -> str:
-        """SHA-256 over the header and the manifest, which holds every member's: two packages with one id are the same to the bit."""
+        """SHA-256 over the header and the manifest, which holds every member's: two packages with one id are the same to the bit.
+
+        Of the minimal profile: over the file's bytes before its signature.
+        """
+        if self.compact is not None:
+            from edgewise.package.minimal.layout import content_id
+
+            return content_id(self.compact).hex()
         return layout.content_id(self.head, self.encoded).hex()
 
     @property
     def size_bytes(self) -> int:
         """Of the file."""
+        if self.compact is not None:
+            return len(self.compact)
         last = self.manifest.members[-1]
         return aligned(layout.PREAMBLE_BYTES + len(self.encoded)) + last.offset + last.length
 
@@ -83,12 +96,12 @@ class Package:
     def graph(self, entry: str = "main") -> Graph:
         """The entry's model with its weights put back, to the bit. Raises InvalidPackage."""
         found, data = self._onnx(entry)
-        return Graph(weights.put_back(data, found, self._read, self.source), found.signature)
+        return Graph(weights.put_back(data, found, self.read, self.source), found.signature)
 
     def model_bytes(self, entry: str = "main") -> bytes:
         """The entry's model as one serialized ONNX ModelProto, for a backend. Holds little more than the result. Raises InvalidPackage."""
         found, data = self._onnx(entry)
-        return weights.model_bytes(data, found, self._read, self.source)
+        return weights.model_bytes(data, found, self.read, self.source)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, sizes and content id as plain JSON data; tensors are counted, not listed."""
@@ -97,20 +110,28 @@ class Package:
             shown["tensors"] = len(entry.tensors)
             shown["parameters"] = entry.parameters
             shown["weight_bytes"] = sum(tensor.length for tensor in entry.tensors)
+        from edgewise.package.minimal.layout import signature
+
         return {
             "format": f"{layout.MAJOR}.{self.minor}",
+            "profile": self.profile,
             "content_id": self.content_id,
-            "signed": False,
+            "signed": self.compact is not None and signature(self.compact) is not None,
             "size_bytes": self.size_bytes,
             "manifest_bytes": len(self.encoded),
             **plain,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    @property
+    def profile(self) -> Profile:
+        """Which form its file has."""
+        return "full" if self.compact is None else "minimal"
+
+    def save(self, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
         """Write the file: all of it, or nothing (see `edgewise.package.save`)."""
         from edgewise.package.file import save
 
-        save(self, path)
+        save(self, path, profile=profile)
 
     def _onnx(self, name: str) -> tuple[Entry, bytes]:
         entry = self.manifest.entry(name)
@@ -118,11 +139,31 @@ class Package:
             raise InvalidPackage(
                 f"{self.source}: entry {name!r} is {entry.format!r}, not an ONNX graph; only the engine that it is for can read it"
             )
-        return entry, bytes(self.members[entry.member])
+        return entry, self.member(self.manifest.member(entry.member))
 
-    def _read(self, tensor: Tensor) -> memoryview:
-        """One weight's raw bytes. Codings other than "raw" will be decoded here, one tensor at a time; `check` has refused unknown ones."""
+    def member(self, member: Member) -> bytes:
+        """A member's bytes, decoded. Raises InvalidPackage where that can't be done."""
+        data = self.members[member.name]
+        if member.coding == "raw":
+            return bytes(data)
+        try:
+            return coded.decode_graph(data, member.decoded_bytes)
+        except InvalidInput as error:
+            raise InvalidPackage(f"{self.source}: the member {member.name} can't be decoded: {error}") from error
+
+    def stored(self, tensor: Tensor) -> memoryview:
+        """One weight as it stands in the file: in its coding."""
         return memoryview(self.members[tensor.member])[tensor.offset : tensor.offset + tensor.length]
+
+    def read(self, tensor: Tensor) -> memoryview:
+        """One weight as ONNX's raw_data has it. Raises InvalidPackage where what is coded can't be decoded."""
+        data = self.stored(tensor)
+        if tensor.coding == "raw":
+            return data
+        try:
+            return coded.decode_tensor(data, tensor.dtype, tensor.shape)
+        except InvalidInput as error:
+            raise InvalidPackage(f"{self.source}: the tensor {tensor.name[:80]!r} can't be decoded: {error}") from error
 
 
 def _tagged(record: Mapping[str, Any] | None, kinds: Mapping[str, type], what: str, source: str) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -69,26 +70,38 @@ def put_back(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> onnx.Mo
 
 
 def model_bytes(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> bytes:
-    """The same as bytes, for an engine. Weights go straight to their place: nothing but the result is ever held whole.
+    """The same as bytes, for an engine. Weights are decoded one by one, straight to their place: little but the result is ever held.
 
     Protobuf nests messages by their length, so the outer ones are written by hand around what the library serializes.
     """
     proto = parse(graph, entry, what)
     rows = {tensor.name: tensor for tensor in entry.tensors}
-    pieces: list[bytes | memoryview] = []
+    pieces: list[bytes | Tensor] = []
     for tensor in proto.graph.initializer:
-        described = tensor.SerializeToString(deterministic=True)
-        data = read(rows[tensor.name]) if tensor.name in rows else b""
-        lead = _RAW_DATA + _varint(len(data)) if tensor.name in rows else b""
-        pieces += [_INITIALIZER + _varint(len(described) + len(lead) + len(data)), described, lead, data]
+        described, row = tensor.SerializeToString(deterministic=True), rows.get(tensor.name)
+        size = stored_bytes(row.dtype, row.shape) if row else 0
+        lead = _RAW_DATA + _varint(size) if row else b""
+        pieces += [_INITIALIZER + _varint(len(described) + len(lead) + size) + described + lead, *([row] if row else [])]
     proto.graph.ClearField("initializer")
     pieces.append(proto.graph.SerializeToString(deterministic=True))
     proto.ClearField("graph")
     outer = proto.SerializeToString(deterministic=True)
-    length = sum(len(piece) for piece in pieces)
-    if length + len(outer) + 16 > 2**31 - 1:
+    length = sum(stored_bytes(piece.dtype, piece.shape) if isinstance(piece, Tensor) else len(piece) for piece in pieces)
+    start = outer + _GRAPH + _varint(length)
+    if len(start) + length > 2**31 - 1:
         raise InvalidPackage(f"{what}: entry {entry.name!r} is a model of {length:,} bytes; one ONNX message can't hold over 2 GB")
-    return b"".join([outer, _GRAPH + _varint(length), *pieces])
+    return _written([start, *pieces], len(start) + length, read)
+
+
+def _written(pieces: Iterable[bytes | Tensor], length: int, read: ReadTensor) -> bytes:
+    # BytesIO gives its own buffer away when that is just full; joining would hold every weight twice.
+    model = io.BytesIO()
+    model.seek(length - 1)
+    model.write(b"\0")
+    model.seek(0)
+    for piece in pieces:
+        model.write(read(piece) if isinstance(piece, Tensor) else piece)
+    return model.getvalue()
 
 
 def parse(graph: bytes, entry: Entry, what: str) -> onnx.ModelProto:

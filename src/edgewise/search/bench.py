@@ -13,6 +13,7 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
+from edgewise.package import Package
 from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
 from edgewise.search.store import Store, key
 from edgewise.types import Execution, Inputs, Task
@@ -23,7 +24,7 @@ MOST_IN_A_RACE = 6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A graph under an execution, before it was judged."""
+    """A graph under an execution, before it was judged. size_bytes: of its package, where a step on that was asked for."""
 
     rung: str
     recipe: str
@@ -33,6 +34,7 @@ class Candidate:
     touched: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    size_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Bench:
-    """task: its validation split decides. inputs: one sample, the shape that is timed. origin: what every key covers besides the recipe."""
+    """task: its validation split decides. inputs: one sample, the shape that is timed. origin: what every key covers besides the recipe.
+
+    package: makes of a graph what a trial's size is read from.
+    """
 
     store: Store
     task: Task
     device: Device
     inputs: Inputs
     origin: tuple[str, ...]
-    package_bytes: Callable[[Graph], int]
+    package: Callable[[Graph], Package]
     calibration: Callable[[], list[Inputs]]
+
+    def package_bytes(self, graph: Graph) -> int:
+        return self.package(graph).size_bytes
 
     def key(self, recipe: str, execution: Execution) -> str:
         return key(*self.origin, recipe, str(execution))
@@ -77,7 +85,7 @@ class Bench:
             skipped=candidate.skipped,
             notes=candidate.notes,
             artifact=candidate.artifact,
-            size_bytes=self.package_bytes(candidate.graph),
+            size_bytes=candidate.size_bytes or self.package_bytes(candidate.graph),
         )
         try:
             split = self.task.split("validation")

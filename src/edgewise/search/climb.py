@@ -124,7 +124,8 @@ class Climb:
                 self.trials.append(self.bench.store.keep(Trial(name, rung, recipe, execution, "failed", reason=str(error))))
             return []
         return [
-            Candidate(rung, recipe, made.graph, execution, made.path, made.touched, made.skipped, made.notes) for execution in executions
+            Candidate(rung, recipe, made.graph, execution, made.path, made.touched, made.skipped, made.notes, made.size_bytes)
+            for execution in executions
         ]
 
     def fastest_of(self, recipe: str, max_seconds: float = 40) -> Trial:

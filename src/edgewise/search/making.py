@@ -30,6 +30,7 @@ class Made:
     notes: tuple[str, ...] = ()
     structure: Graph | None = None
     seconds: float = 0.0  # that the last step took
+    size_bytes: int | None = None  # of the package, after steps on it
 
 
 @dataclass
@@ -53,7 +54,10 @@ class Maker:
         store = self.bench.store
         if not steps:
             return Made(*store.graph(name, lambda: self.dense))
-        on_module = recipes.level(registry.load("pass", steps[-1].name)) == "module"
+        level = recipes.level(registry.load("pass", steps[-1].name))
+        if level == "package":
+            return self._packed(recipes.Recipe(steps), name)
+        on_module = level == "module"
 
         def make() -> Graph:
             before = self.made(str(recipes.Recipe(steps[:-1])))
@@ -70,6 +74,23 @@ class Maker:
         if not on_module:
             return Made(graph, path, tuple(touched), skipped, tuple(notes), seconds=seconds)
         return Made(fold(graph), path, tuple(touched), skipped, tuple(notes), graph, seconds)
+
+    def _packed(self, recipe: recipes.Recipe, name: str) -> Made:
+        """The graph is that of the steps before; what steps on its package did to the size is kept."""
+        making, packing = recipes.divided(recipe)
+        before = self.made(str(making))
+        kept = self.bench.store.noted(name)
+        if kept is None:
+            began = time.perf_counter()
+            applied = recipes.apply(packing, self.bench.package(before.graph))
+            touched = tuple(name for done in applied.results for name in done.touched)
+            skipped = {name: why for done in applied.results for name, why in done.skipped.items()}
+            notes = tuple(note for done in applied.results for note in done.notes)
+            self.bench.store.note(name, (touched, skipped, notes, time.perf_counter() - began, applied.model.size_bytes))
+            kept = self.bench.store.noted(name)
+        touched, skipped, notes, seconds, size = kept
+        told = ((*before.touched, *touched), {**before.skipped, **skipped}, (*before.notes, *notes))
+        return Made(before.graph, before.path, *told, before.structure, seconds, size)
 
     def made_before(self, recipe: str) -> bool:
         return self.bench.store.has_graph(key(*self.bench.origin, str(recipes.parse(recipe))))

@@ -14,7 +14,7 @@ from edgewise import backends, devices, registry
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, fold, trainable
 from edgewise.models import Intake, intake
-from edgewise.recipe import apply, level, parse
+from edgewise.recipe import apply, divided, level, parse
 from edgewise.types import Execution, Inputs, Outputs, Runner
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def structure_of(source: Intake, task: TrainingTask) -> Callable[[], Graph] | No
 
 
 def remade(recipe: str, source: Intake, dense: Graph, task: Any, reference: Execution | None) -> Graph:
-    """What `recipe` makes of a model, as the search makes it. reference: where the dense model teaches, for recipes that train."""
-    steps = parse(recipe)
+    """The graph that `recipe` makes, as the search makes it. reference: where the dense model teaches, for recipes that train."""
+    steps, _ = divided(parse(recipe))
     given = {"task": task, "device": devices.local(), "calibration": task.calibration}
     if not steps.steps or level(registry.load("pass", steps.steps[0].name)) == "graph":
         made: Graph = apply(steps, dense, **given).model

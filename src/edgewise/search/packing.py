@@ -7,6 +7,7 @@ from typing import Any
 
 from edgewise import package
 from edgewise.graph import Graph
+from edgewise.recipe import apply, divided, parse
 from edgewise.records import Outcome, Study, Trial
 from edgewise.search.verdict import sentence
 
@@ -29,28 +30,33 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         reference_sha256=study.model.sha256,
         seed=seed,
     )
-    best: package.Package | None = None
+    built = package.build(
+        graph,
+        created=study.created,
+        preprocess=getattr(task, "preprocess", None),
+        postprocess=getattr(task, "postprocess", None),
+        labels=task.labels if getattr(task, "postprocess", None) is None else (),
+        execution=chosen.execution,
+        provenance=provenance,
+    )
+    best = finished(built, chosen.recipe)
     for _ in range(8):
-        if best is not None and best.size_bytes == size:
-            break
-        size = best.size_bytes if best is not None else size
         limits = tuple(_sized(outcome, size) for outcome in verdict.outcomes)
         measurement = replace(verdict.measurement, size_bytes=size)
         verdict = replace(verdict, outcomes=limits, met=all(outcome.met for outcome in limits), measurement=measurement)
         verdict = replace(verdict, summary=sentence(verdict, study))
-        best = package.build(
-            graph,
-            created=study.created,
-            preprocess=getattr(task, "preprocess", None),
-            postprocess=getattr(task, "postprocess", None),
-            labels=task.labels if getattr(task, "postprocess", None) is None else (),
-            execution=chosen.execution,
-            provenance=provenance,
-            measured=package.Measured.of(verdict),
-        )
-    if best is None:
-        raise ValueError("the package was not built")
+        best = package.restate(best, measured=package.Measured.of(verdict))
+        if best.size_bytes == size:
+            break
+        size = best.size_bytes
     return best, replace(study, verdict=verdict)
+
+
+def finished(built: package.Package, recipe: str) -> package.Package:
+    """`built` after the steps of `recipe` that are done to a package."""
+    _, packing = divided(parse(recipe))
+    done: package.Package = apply(packing, built).model
+    return done
 
 
 def plain_package(graph: Graph, task: Any, name: str) -> package.Package:

@@ -1,0 +1,9 @@
+"""The minimal profile: a package of a very small model as the fewest bytes (docs/format.md).
+
+The same `Package` comes out of either profile.
+"""
+
+from edgewise.package.minimal.layout import MAGIC, Sections, content_id, signature, with_signature
+from edgewise.package.minimal.profile import decode, encode, sections
+
+__all__ = ["MAGIC", "Sections", "content_id", "decode", "encode", "sections", "signature", "with_signature"]
