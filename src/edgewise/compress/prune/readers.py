@@ -136,15 +136,11 @@ def _axis(node: onnx.NodeProto, place: int, axes: int) -> int:
 def _reader(network: Network, index: Index, node: onnx.NodeProto, one: Slice, part: str) -> Reader:
     if node.op_type not in (*_CONVOLUTIONS, "Gemm", "MatMul") or one.tensor not in node.input[:2]:
         raise InvalidInput(f"{part} is read by {node.op_type} {node.name}; only Conv, ConvTranspose, Gemm and MatMul may: leave it whole")
-    return reader(network, index, node, one.tensor, one.axis)
-
-
-def reader(network: Network, index: Index, node: onnx.NodeProto, weight: str, axis: int) -> Reader:
-    """`node`, one of the four operators, as a reader of what it takes along `axis` of its stored `weight`."""
-    shape = tuple(network.weight(weight).shape)
-    data = node.input[1 if node.input[0] == weight else 0]
-    bias, norm = _behind(network, index, Reader(node, weight, axis, shape, data))
-    return Reader(node, weight, axis, shape, data, bias, norm)
+    shape = tuple(network.weight(one.tensor).shape)
+    data = node.input[1 if node.input[0] == one.tensor else 0]
+    plain = Reader(node, one.tensor, one.axis, shape, data)
+    bias, norm = _behind(network, index, plain)
+    return Reader(node, one.tensor, one.axis, shape, data, bias, norm)
 
 
 def _behind(network: Network, index: Index, reader: Reader) -> tuple[Shift | None, onnx.NodeProto | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -68,7 +68,14 @@ def sparsify(
     task, objective, notes, weight = learning(task, teacher or model, weight=weight, temperature=temperature)
     over = scope if scope != "auto" else USUAL_SCOPE.get(importance, "global")
     tell = progress or (lambda what, share: None)
-    asked = {"ratio": ratio, "schedule": schedule, "until": until, "rounds": rounds, "importance": importance, "scope": over}
+    asked: dict[str, Any] = {
+        "ratio": ratio,
+        "schedule": schedule,
+        "until": until,
+        "rounds": rounds,
+        "importance": importance,
+        "scope": over,
+    }
     asked |= {"pattern": pattern, "skip": sorted(skip), "weight": weight, "temperature": temperature}
 
     def trained(

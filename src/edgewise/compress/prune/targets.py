@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import onnx
 from torch import Tensor, nn
 
-from edgewise.compress.prune.readers import Reader, matrix, reader, unmatrix
+from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
@@ -50,42 +49,24 @@ def targets(network: Network, skip: Collection[str] = ()) -> tuple[tuple[Target,
     if unknown := [name for name in skip if name not in weights]:
         raise InvalidInput(f"skip names {unknown[0]!r}, which is no weight; the weights are {', '.join([*weights][:8])}")
     index = Index(network.structure)
+    products = every(network, index)
     found, skipped = [], {}
     for name, weight in weights.items():
         if name in skip:
             skipped[name] = "asked to be left alone"
         elif weight.dim() < 2:
             skipped[name] = "a vector: a bias or a scale, which counts for much and takes few bytes"
+        elif name not in products:
+            skipped[name] = _why(index, name)
+        elif products[name][0].node.op_type == "ConvTranspose" and products[name][0].groups > 1:
+            skipped[name] = "of a grouped transposed convolution"
         else:
-            axes, reason = _axes(index, name, weight.dim())
-            if reason:
-                skipped[name] = reason
-            else:
-                found.append(Target(name, tuple(reader(network, index, node, name, axis) for node, axis in axes)))
+            found.append(Target(name, products[name]))
     return tuple(found), skipped
 
 
-def _axes(index: Index, name: str, rank: int) -> tuple[list[tuple[onnx.NodeProto, int]], str]:
-    """The nodes that read the weight, with the axis along which each reads its inputs; or why they can't all be understood."""
-    found = []
-    for node in index.consumers(name):
-        if node.op_type not in OPERATORS or name not in node.input[:2]:
-            return [], f"read by {node.op_type} {node.name}, which is no product"
-        group = next((one.i for one in node.attribute if one.name == "group"), 1)
-        if node.op_type == "ConvTranspose" and group > 1:
-            return [], f"{node.name} is a grouped transposed convolution"
-        found.append((node, _axis(node, name, rank)))
-    if len({axis for _, axis in found}) != 1:
-        return [], "read along several axes" if found else "an output of the graph"
-    return found, ""
-
-
-def _axis(node: onnx.NodeProto, name: str, rank: int) -> int:
-    if node.op_type == "Conv":
-        return 1
-    if node.op_type == "ConvTranspose":
-        return 0
-    first = node.input[0] == name
-    flags: Mapping[str, int] = {one.name: one.i for one in node.attribute if one.name in ("transA", "transB")}
-    turned = bool(flags.get("transA" if first else "transB", 0))
-    return rank - 1 if first != turned else rank - 2
+def _why(index: Index, name: str) -> str:
+    """What keeps a weight from being seen as a matrix."""
+    users = index.consumers(name)
+    other = next((node for node in users if node.op_type not in OPERATORS), None)
+    return f"read by {other.op_type} {other.name}, which is no product" if other else "read in several ways, or by a product of weights"

@@ -115,11 +115,12 @@ def _wanted(model: Network, bits: int | Mapping[str, int], skip: Collection[str]
             raise InvalidInput(f"bits={depth!r}{f' of {name}' if name else ''}; give 1 to {MOST_BITS}")
     wanted = []
     for target in found:
-        depth = bits.get(target.name, bits.get(target.operator)) if isinstance(bits, Mapping) else bits
-        if depth is None:
-            skipped[target.name] = "no bits are given for it"
+        if not isinstance(bits, Mapping):
+            wanted.append((target, bits))
+        elif key := next((key for key in (target.name, target.operator) if key in bits), None):
+            wanted.append((target, bits[key]))
         else:
-            wanted.append((target, depth))
+            skipped[target.name] = "no bits are given for it"
     if not wanted:
         why = "; ".join(f"{name}: {reason}" for name, reason in [*skipped.items()][:3]) or "it has no weights"
         raise InvalidInput(f"no weight of this model can be shared ({why})")
