@@ -15,7 +15,7 @@ from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.importance import loss_of, pieces
 from edgewise.compress.prune.moments import MOST_COLUMNS, ROWS, measured
 from edgewise.compress.prune.readers import columns, matrix
-from edgewise.compress.prune.surgery import prepared
+from edgewise.compress.prune.surgery import costs, prepared
 from edgewise.compress.prune.targets import Target
 from edgewise.errors import InvalidInput
 from edgewise.models.network import Network
@@ -94,9 +94,10 @@ def wanda(network: Network, targets: Sequence[Target], data: Data) -> dict[str, 
 
 
 def obs(network: Network, targets: Sequence[Target], data: Data) -> dict[str, Tensor]:
-    """w² / (H⁻¹)_jj, Optimal brain surgeon: the layer's squared error when w goes and its row makes up for it (Hassibi and Stork 1993).
+    """Optimal brain surgeon (Hassibi and Stork 1993): the layer's squared error when w goes and its row makes up for it, one by one
+    where that is quick enough (see `surgery.costs`).
 
-    H: second moments of what row and column j meet; about the mean where a bias can take that up. Each row counts by what the batch norm
+    H: second moments of what a row's columns meet; about the mean where a bias can take that up. Each row counts by what the batch norm
     behind it makes of it. Divided by the energy of what the layer gives, which makes layers comparable: 1 is an output lost whole.
     Raises InvalidInput for a weight of over 8192 columns.
     """
@@ -112,8 +113,7 @@ def obs(network: Network, targets: Sequence[Target], data: Data) -> dict[str, Te
         layer = prepared(network, target, moments)
         counted = layer.gain * layer.matrix
         energy = ((counted @ layer.hessian) * counted).sum().clamp_min(torch.finfo(torch.float64).tiny)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(layer.hessian))
-        found[target.name] = counted.square() / inverse.diagonal(dim1=1, dim2=2)[:, None, :] / energy
+        found[target.name] = costs(counted, layer.hessian) / energy
     return found
 
 

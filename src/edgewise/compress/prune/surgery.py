@@ -22,6 +22,8 @@ from edgewise.models.network import Network
 BLOCK = 128
 # Multiplications of all Cholesky factors of a layer, beyond which the sweep solves it instead: some minutes of one core.
 MOST_WORK = 1e12
+# rows · columns³ up to which weights are judged one by one: half a minute.
+MOST_GREEDY = 5e9
 # Elements of the systems that are solved together: 256 MB.
 TOGETHER = 1 << 25
 
@@ -84,6 +86,45 @@ def least_squares(matrix: Tensor, hessian: Tensor, mask: Tensor) -> Tensor:
             found = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
             best[group] = best[group].index_put((here[:, None].expand_as(order), order), torch.where(held, found, 0.0))
     return best
+
+
+def costs(matrix: Tensor, hessian: Tensor) -> Tensor:
+    """What each weight's removal costs its row, (groups, rows, columns): one by one, the cheapest first, the others making up for each.
+
+    Greedy optimal brain surgeon, row by row (Frantar and Alistarh 2022, Optimal brain compression, 2208.11580, algorithm 1): w² / (H⁻¹)_jj
+    with both as they are by then; made to rise along the way, so that it orders a row as it went. Where that takes over MOST_GREEDY
+    steps of arithmetic, what each costs as the first that goes.
+    """
+    groups, rows, count = matrix.shape
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    if float(groups * rows) * count**3 > MOST_GREEDY:
+        return matrix.square() / inverse.diagonal(dim1=1, dim2=2)[:, None, :]
+    found = torch.empty_like(matrix)
+    each = max(1, TOGETHER // count**2)
+    for group in range(groups):
+        for start in range(0, rows, each):
+            found[group, start : start + each] = _one_by_one(matrix[group, start : start + each], inverse[group])
+    return found
+
+
+def _one_by_one(matrix: Tensor, inverse: Tensor) -> Tensor:
+    """`costs` of rows (rows, columns) that go on together, each with an inverse of its own."""
+    rows = torch.arange(len(matrix))
+    left, inverses = matrix.clone(), inverse.repeat(len(matrix), 1, 1)
+    gone = torch.zeros_like(matrix, dtype=torch.bool)
+    found, paid = torch.zeros_like(matrix), torch.zeros(len(matrix), dtype=matrix.dtype)
+    for _ in range(matrix.shape[1]):
+        diagonal = inverses.diagonal(dim1=1, dim2=2)
+        price = torch.where(gone, torch.inf, left.square() / torch.where(gone, 1.0, diagonal))
+        at = price.argmin(1)
+        # Rising, if by nothing to speak of, so that the order of the scores is that of the removals.
+        paid = torch.maximum(paid * (1 + 1e-9), price[rows, at])
+        found[rows, at] = paid
+        column, pivot = inverses[rows, :, at], diagonal[rows, at].clone()
+        left -= column * (left[rows, at] / pivot)[:, None]
+        inverses.baddbmm_((column / pivot[:, None])[:, :, None], column[:, None, :], alpha=-1)
+        gone[rows, at] = True
+    return found
 
 
 # (first column, weights as they are now (groups, rows, columns of the block), what losing each costs) -> True where one stays.
