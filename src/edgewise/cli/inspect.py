@@ -97,7 +97,7 @@ def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
     from edgewise.report import numbers
 
     out, manifest = console(), found.manifest
-    out.print(_headline(file, f"an edgewise package, {numbers.size(found.size_bytes)}; every byte verified, not signed"))
+    out.print(_headline(file, f"an edgewise package, {numbers.size(found.size_bytes)}; every byte verified, {_signed(found)}"))
     entries = listing("entry", "kind", "parameters", "stored in", "graph", right=("parameters", "stored in", "graph"))
     for entry in manifest.entries:
         stored = sum(tensor.length for tensor in entry.tensors)
@@ -116,6 +116,10 @@ def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
         section(out, "What it measured", "nothing yet: it was packed without a verdict (`edgewise fit` stores one)")
     else:
         section(out, clean(f"What it measured on {manifest.measured.device}", 120), facts(_figures(manifest.measured)))
+
+
+def _signed(found: Package) -> str:
+    return "signed (edgewise verify says by whom)" if found.signature_bytes else "not signed"
 
 
 def _uses(found: Package, graph: Graph | None) -> list[tuple[str, str]]:

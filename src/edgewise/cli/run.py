@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgewise.errors import InvalidData, InvalidPackage
+from edgewise.cli.trusting import Keys, MinimumVersion, State
+from edgewise.errors import InvalidData, InvalidPackage, NotTrusted
 from edgewise.types import Execution
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from edgewise.data.postprocess import Classify
     from edgewise.data.preprocess import ImagePreprocess
+    from edgewise.package import Package
+    from edgewise.package.signing import Trust
     from edgewise.types import Outputs, Signature, TensorSpec
 
 _FIRST_VALUES = 8
@@ -30,6 +33,7 @@ class _Model:
     preprocess: ImagePreprocess | None = None
     postprocess: Classify | None = None
     note: str = ""
+    package: Package | None = None
 
 
 def command(
@@ -39,22 +43,30 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
     backend: Annotated[str | None, typer.Option(help="Engine to run on, instead of the one that measured best.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads, instead of what measured best.", min=1)] = None,
+    keys: Keys = None,
+    minimum_version: MinimumVersion = None,
+    state: State = None,
 ) -> None:
     """Run a model on pictures or arrays, and show labels and scores.
+
+    With --keys, nothing of a package is used before its signature was checked.
 
     Example: edgewise run out/model.edgew cat.png dog.jpg --top 3
     """
     from edgewise import backends
+    from edgewise.cli.trusting import note, trust_of
 
     for path in inputs:
         if not path.is_file():
             raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
-    model = _load(file, backend, threads)
+    model = _load(file, backend, threads, trust_of(keys, minimum_version, state))
     runner = backends.load(model.data, model.execution)
     try:
         answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in inputs]
     finally:
         runner.close()
+    if model.package is not None:
+        note(model.package, state)  # not before it ran: one that can't run must not keep its predecessor out
     if as_json:
         import msgspec
 
@@ -64,18 +76,20 @@ def command(
         _show(answers, model, top)
 
 
-def _load(file: Path, backend: str | None, threads: int | None) -> _Model:
+def _load(file: Path, backend: str | None, threads: int | None, trust: Trust | None) -> _Model:
     if file.suffix == ".onnx":
+        if trust is not None:
+            raise NotTrusted(f"{file} is a plain model, which nobody can sign; give a package (.edgew), or leave --keys out")
         from edgewise.graph import Graph
 
         return _Model(Graph.load(file).to_bytes(), execution_here(None, backend, threads)[0])
     from edgewise import package
 
-    found = package.open(file)
+    found = package.open(file, trust=trust)
     execution, note = execution_here(found.execution, backend, threads)
     # Where an engine has a form of its own in the package, that one was measured.
     forms = [entry.name for entry in found.manifest.entries if entry.kind == "engine" and entry.engine == execution.backend]
-    return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note)
+    return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note, found)
 
 
 def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:

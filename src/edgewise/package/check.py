@@ -73,6 +73,12 @@ def _check_entry(entry: Entry, members: dict[str, Member], what: str, limits: Li
         total += stored_bytes(tensor.dtype, tensor.shape)
     if total + graph_bytes > limits.model_bytes:
         raise InvalidPackage(f"{where} unfolds to {total:,} bytes of weights, over {limits.model_bytes:,} (Limits.model_bytes)")
+    stored = sum(tensor.length for tensor in entry.tensors)
+    if not limits.allow(total, stored):
+        raise InvalidPackage(
+            f"{where} unfolds from {stored:,} to {total:,} bytes of weights, over {limits.expansion:,} times as many; "
+            "raise Limits.expansion if you trust the file"
+        )
     # Without this, a small file could name its one large tensor thousands of times.
     ranges = sorted((tensor.member, tensor.offset, tensor.length, tensor.name) for tensor in entry.tensors)
     for (member, offset, length, first), (next_member, next_offset, _, second) in itertools.pairwise(ranges):

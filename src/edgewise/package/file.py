@@ -7,13 +7,12 @@ import hashlib
 import mmap
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from io import FileIO
-from pathlib import Path
+from typing import BinaryIO
 
 from edgewise.errors import InvalidInput, InvalidPackage
-from edgewise.package import layout, minimal
+from edgewise.package import atomic, layout, minimal, signing
 from edgewise.package.check import check
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Manifest, aligned, decode
@@ -25,42 +24,29 @@ _CHUNK = 2**20
 def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
     """Write `package` to `path`: after a crash or a full disk, at any moment, the old file is there or the new one, never a mixture.
 
-    The order is: a temporary file in the same folder, its bytes flushed to the disk, renamed over `path`, the folder flushed.
     profile: "minimal" is for very small models (see `minimal.encode`, which says what it leaves out); None is the package's own.
     Raises InvalidInput when it can't be written.
     """
     if profile not in (None, "full", "minimal"):
         raise InvalidInput(f"profile={profile!r} isn't known; give 'full' or 'minimal'")
+    if profile == "full" and package.profile == "minimal":
+        package = minimal.full(package)
     compact = (profile or package.profile) == "minimal"
     pieces = [minimal.encode(package)] if compact else _pieces(package)
-    target = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-    except OSError as error:
-        raise InvalidInput(f"can't write {target}: {error.strerror}; does its folder exist, and is it yours?") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; a package gets the permissions that any written file would.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        os.replace(temporary, target)  # noqa: PTH105  (as os.fsync: one place for tests to stand in the way)
-    except OSError as error:
-        raise InvalidInput(f"can't write {target}: {error.strerror or error}; what was there before is unchanged") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    _flush_folder(target.parent)
+
+    def fill(file: BinaryIO) -> None:
+        for piece in pieces:
+            file.write(piece)
+
+    atomic.write(path, fill)
 
 
-def open(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Package:
+def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: signing.Trust | None = None) -> Package:
     """Map the package at `path`. Every byte is verified before this returns; nothing is run, and weights stay on disk until they are read.
 
     Memory: the manifest and one buffer of 1 MB, whatever the file claims. The file must not be changed in place while it is open (`save`
-    never does). Raises InvalidPackage: not a package, truncated, altered, newer, hostile, or over `limits`.
+    never does). Raises InvalidPackage: not a package, truncated, altered, newer, hostile, or over `limits`; NotTrusted, when `trust` is
+    given, for one that no key of it signed, or that is older than it allows.
     """
     limits = limits or Limits()
     what = str(path)
@@ -73,10 +59,13 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Packa
             if start.startswith(minimal.MAGIC):
                 # Read whole; of one over the limit, just enough to be refused.
                 rest = _exactly(file, max(min(size, limits.minimal_bytes + 1) - len(start), 0), what)
-                return minimal.decode(start + rest, what, limits=limits)
+                package = minimal.decode(start + rest, what, limits=limits)
+                if trust is not None:
+                    signing.require(package, trust)
+                return package
             preamble = layout.read(start, size, what, limits)
             encoded = _exactly(file, preamble.manifest_bytes, what)
-            if layout.content_id(start[: layout.HEAD.size], encoded) != preamble.content_id:
+            if layout.content_id(preamble.head, encoded) != preamble.content_id:
                 raise InvalidPackage(
                     f"{what} was altered or damaged: its header and manifest don't match their SHA-256; copy or download it again"
                 )
@@ -91,13 +80,15 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Packa
     members = {
         member.name: view[start_of_data + member.offset : start_of_data + member.offset + member.length] for member in manifest.members
     }
-    return Package(manifest, members, encoded, preamble.minor, what)
+    package = Package(manifest, members, encoded, preamble.minor, what, preamble.signature)
+    if trust is not None:
+        signing.require(package, trust)
+    return package
 
 
 def _pieces(package: Package) -> Iterator[bytes | memoryview]:
     """The file from its first byte to its last."""
-    head = package.head
-    yield head + layout.content_id(head, package.encoded) + bytes(layout.SIGNATURE_BYTES)
+    yield layout.preamble(package.head, package.encoded, package.signature_bytes)
     yield package.encoded
     written = layout.PREAMBLE_BYTES + len(package.encoded)
     yield bytes(aligned(written) - written)
@@ -161,15 +152,3 @@ def _verify_members(file: FileIO, manifest: Manifest, preamble: layout.Preamble,
         if digest.hexdigest() != member.sha256:
             raise InvalidPackage(f"{what} was altered or damaged: {member.name} doesn't match its SHA-256; copy or download it again")
         at = start + member.length
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the rename last through a power cut. Where folders can't be flushed (Windows), the system's own order has to do."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -31,8 +31,8 @@ class Package:
 
     members: name -> bytes; of an opened file, views into the mapped file, which cost memory only where they are read.
     encoded: the manifest as it stands in the file. A newer release may have written more in it than `manifest` knows; saving keeps that.
-    source: names the package in errors.
-    compact: the file, where it is one of the minimal profile; the rest is then what it stands for.
+    source: names the package in errors. signature_bytes: the Ed25519 signature of the content id, or empty; nobody has checked it yet.
+    compact: the file without its signature, where it is one of the minimal profile; the rest is then what it stands for.
     """
 
     manifest: Manifest
@@ -40,6 +40,7 @@ class Package:
     encoded: bytes
     minor: int = layout.MINOR
     source: str = "the package"
+    signature_bytes: bytes = b""
     compact: bytes | None = None
 
     @property
@@ -63,7 +64,7 @@ class Package:
     def size_bytes(self) -> int:
         """Of the file."""
         if self.compact is not None:
-            return len(self.compact)
+            return len(self.compact) + len(self.signature_bytes)
         last = self.manifest.members[-1]
         return aligned(layout.PREAMBLE_BYTES + len(self.encoded)) + last.offset + last.length
 
@@ -110,13 +111,11 @@ class Package:
             shown["tensors"] = len(entry.tensors)
             shown["parameters"] = entry.parameters
             shown["weight_bytes"] = sum(tensor.length for tensor in entry.tensors)
-        from edgewise.package.minimal.layout import signature
-
         return {
             "format": f"{layout.MAJOR}.{self.minor}",
             "profile": self.profile,
             "content_id": self.content_id,
-            "signed": self.compact is not None and signature(self.compact) is not None,
+            "signed": bool(self.signature_bytes),
             "size_bytes": self.size_bytes,
             "manifest_bytes": len(self.encoded),
             **plain,

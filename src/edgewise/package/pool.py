@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgewise.package import coded
+from edgewise.package.limits import Limits
 from edgewise.package.manifest import Member, Tensor, aligned
 from edgewise.package.weights import Weight
 
@@ -35,14 +36,17 @@ class Pool:
         # An entry's own rows never overlap (`check` says why), so only entries before this one are looked through.
         known = dict(self._known)
         coders = coded.chosen(self.coders, sum(math.prod(weight.shape) for weight in taken))
+        # (A coder sees rows and columns: the same bytes in another shape are coded otherwise.)
+        keys = [(hashlib.sha256(weight.data).hexdigest(), weight.dtype, weight.shape) for weight in taken]
+        places = [known.pop(key, None) for key in keys]
+        blobs = [
+            coded.encode_tensor(weight.data, weight.dtype, weight.shape, coders) if place is None else None
+            for weight, place in zip(taken, places, strict=True)
+        ]
         rows = []
-        for weight in taken:
-            # (A coder sees rows and columns: the same bytes in another shape are coded otherwise.)
-            key = (hashlib.sha256(weight.data).hexdigest(), weight.dtype, weight.shape)
-            place = known.pop(key, None)
-            if place is None:
-                place = self._store(weight.data, coded.encode_tensor(weight.data, weight.dtype, weight.shape, coders))
-                self._known.setdefault(key, place)
+        for weight, key, kept, blob in zip(taken, keys, places, _restrained(taken, blobs), strict=True):
+            place = kept or self._store(weight.data, blob)
+            self._known.setdefault(key, place)
             rows.append(Tensor(weight.name, weight.dtype, weight.shape, "weights", place.offset, place.length, place.coding))
         return tuple(rows)
 
@@ -54,6 +58,20 @@ class Pool:
 
     def joined(self) -> bytes:
         return b"".join(self.pieces)
+
+
+def _restrained(taken: Sequence[Weight], blobs: Sequence[bytes | None]) -> list[bytes | None]:
+    """`blobs` that a reader takes: weights that shrink without measure (hundreds of megabytes of zeros) stay raw, the worst first."""
+    kept = list(blobs)
+    unfolded = sum(len(weight.data) for weight in taken)
+    stored = sum(len(weight.data) if blob is None else len(blob) for weight, blob in zip(taken, kept, strict=True))
+    shrunk = [(len(weight.data) / len(blob), i) for i, (weight, blob) in enumerate(zip(taken, blobs, strict=True)) if blob is not None]
+    for _, i in sorted(shrunk, reverse=True):
+        if Limits().allow(unfolded, stored):
+            break
+        stored += len(taken[i].data) - len(kept[i] or b"")
+        kept[i] = None
+    return kept
 
 
 def placed(members: Mapping[str, bytes], graphs: Mapping[str, bytes]) -> tuple[Member, ...]:

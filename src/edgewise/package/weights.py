@@ -94,11 +94,8 @@ def model_bytes(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> byte
 
 
 def _written(pieces: Iterable[bytes | Tensor], length: int, read: ReadTensor) -> bytes:
-    # BytesIO gives its own buffer away when that is just full; joining would hold every weight twice.
-    model = io.BytesIO()
-    model.seek(length - 1)
-    model.write(b"\0")
-    model.seek(0)
+    # BytesIO writes into what it was given, where nobody else holds that, and gives it away as it is; joining would hold weights twice.
+    model = io.BytesIO(bytes(length))
     for piece in pieces:
         model.write(read(piece) if isinstance(piece, Tensor) else piece)
     return model.getvalue()

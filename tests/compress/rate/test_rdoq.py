@@ -86,6 +86,14 @@ def test_what_is_allowed_more_takes_fewer_bytes() -> None:
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.75 * sizes[0]
 
 
+@pytest.mark.parametrize("allowed", [260, 400])
+def test_a_size_is_kept_and_nearly_used(allowed: int) -> None:
+    done = rdoq(net(), calibration=CALIBRATION, size_bytes=allowed)
+    assert 0.8 * allowed < size(done.model) <= allowed
+    with pytest.raises(InvalidInput, match="even the coarsest step tried takes more"):
+        rdoq(net(), calibration=CALIBRATION, size_bytes=5)
+
+
 def test_data_buys_bytes() -> None:
     """At one divergence of the outputs, the step that was chosen by data takes fewer bytes than plain rounding of all weights alike."""
     network = net()
@@ -104,7 +112,7 @@ def test_it_is_the_same_every_time_and_a_step_can_be_given() -> None:
     assert all(bool((weight == second.weight(name)).all()) for name, weight in first.weights().items())
 
 
-@pytest.mark.parametrize("wrong", [{"divergence": 0.0}, {"divergence": 1.5}, {"slope": -1.0}, {"step": 0.0}])
+@pytest.mark.parametrize("wrong", [{"divergence": 0.0}, {"divergence": 1.5}, {"slope": -1.0}, {"step": 0.0}, {"size_bytes": 0}])
 def test_options_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidInput, match=r"give 0 < divergence < 1"):
         rdoq(net(), calibration=CALIBRATION, **wrong)  # type: ignore[arg-type]

@@ -75,7 +75,8 @@ def assert_same(one: onnx.ModelProto, other: onnx.ModelProto) -> None:
 
 
 def raw(tensor: TensorProto) -> bytes:
-    return tensor.raw_data if tensor.HasField("raw_data") else numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
+    """In one way of writing elements, and without what stands in bits that none of them takes."""
+    return numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
 
 
 def plain(attribute: AttributeProto) -> bytes:
@@ -159,7 +160,7 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 @given(model=models())
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=80)
 def test_any_graph_comes_back(model: onnx.ModelProto) -> None:
     again = back(model)
     assert_same(opened_axes(model), again)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from edgewise.coding.cursor import Cursor, framed, varint
 from edgewise.errors import InvalidInput
-from edgewise.package.manifest import BITS
+from edgewise.package import coded
+from edgewise.package.manifest import BITS, stored_bytes
 from edgewise.package.minimal import streams
 from edgewise.package.minimal.net import Tensor
 from edgewise.package.minimal.streams import Kind
@@ -28,7 +29,10 @@ def tensors(draw: st.DrawFn) -> Tensor:
     size = (math.prod(shape) * BITS[dtype] + 7) // 8
     random = np.random.default_rng(draw(st.integers(0, 99)))
     few = draw(st.sampled_from([1, 3, 256]))
-    return Tensor(dtype, shape, random.integers(0, few, size, dtype=np.uint8).tobytes())
+    data = random.integers(0, few, size, dtype=np.uint8).tobytes()
+    if BITS[dtype] < 8:
+        data = bytes(coded.raw(coded.elements(data, dtype, shape), dtype))
+    return Tensor(dtype, shape, data)
 
 
 @given(weights=st.lists(tensors(), max_size=7))
@@ -91,4 +95,6 @@ def test_any_bytes_give_weights_or_an_error(coded: bytes, kinds: list[Kind]) -> 
         found = streams.decode(Cursor(coded), kinds)
     except InvalidInput:
         return
-    assert [(one.dtype, one.shape, len(one.data)) for one in found] == [(kind.dtype, kind.shape, kind.bytes) for kind in kinds]
+    assert [(one.dtype, one.shape, len(one.data)) for one in found] == [
+        (kind.dtype, kind.shape, stored_bytes(kind.dtype, kind.shape)) for kind in kinds
+    ]

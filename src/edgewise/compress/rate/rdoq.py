@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from edgewise import coding
 from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.moments import MOST_COLUMNS, Moments, measured
 from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
@@ -33,6 +34,7 @@ def rdoq(
     calibration: Sequence[Inputs] | None = None,
     divergence: float = 0.01,
     step: float | None = None,
+    size_bytes: int | None = None,
     slope: float = SLOPE,
     samples: int = 256,
     damping: float = 0.01,
@@ -42,23 +44,29 @@ def rdoq(
     """Round every weight of `model` to a grid: the best bargains of error and bits (CERWU, 2505.18758), errors fed back along each row.
 
     divergence: relative L2 error of the outputs on the calibration samples that may come of it; the coarsest step within it is searched
-    for. step: instead of a divergence, the step itself: an error of one step in one weight moves the answers by that share of their
-    norm, about. slope: λ over the squared step. Without calibration, H is the identity, every tensor counts by its own energy, and the
+    for. size_bytes: instead of a divergence, what all weights may take once they are coded: the finest step within it. step: instead of
+    both, the step itself: an error of one step in one weight moves the answers by that share of their norm, about. slope: λ over the squared step. Without calibration, H is the identity, every tensor counts by its own energy, and the
     divergence is that of the weights.
 
     Weights of products and convolutions get a step for each row, other tensors one each. Raises InvalidInput for options, and where no
     step that was tried diverges little enough.
     """
-    if not 0 < divergence < 1 or slope < 0 or (step is not None and step <= 0):
-        raise InvalidInput(f"divergence={divergence}, step={step}, slope={slope}: give 0 < divergence < 1, a step above 0, slope from 0 up")
+    if not 0 < divergence < 1 or slope < 0 or (step is not None and step <= 0) or (size_bytes is not None and size_bytes < 1):
+        raise InvalidInput(
+            f"divergence={divergence}, step={step}, size_bytes={size_bytes}, slope={slope}: give 0 < divergence < 1, a step and a size above "
+            "0, slope from 0 up"
+        )
     job = _prepared(model, _first(calibration, samples), damping, seed, progress)
     if step is not None:
         return job.account(*job.made(step, slope), step)
-    found = _searched(job, divergence, slope, progress)
-    if found is None:
-        raise InvalidInput(
-            f"divergence={divergence:g}: even the finest step tried diverges more; allow more, or keep the weights as they are"
-        )
+    if size_bytes is not None:
+        found = _searched(job, size_bytes, slope, coded_bytes, -1, progress)
+        if found is None:
+            raise InvalidInput(f"size_bytes={size_bytes:,}: even the coarsest step tried takes more; allow more, or prune before")
+    else:
+        found = _searched(job, divergence, slope, job.diverges, 1, progress)
+        if found is None:
+            raise InvalidInput(f"divergence={divergence:g}: even the finest step tried diverges more; allow more, or leave the weights")
     return job.account(*found)
 
 
@@ -188,31 +196,37 @@ def _layers(
 
 
 def _searched(
-    job: _Job, divergence: float, slope: float, progress: Callable[[str, float], None] | None
+    job: _Job, limit: float, slope: float, cost: Callable[[Network], float], sense: int, progress: Callable[[str, float], None] | None
 ) -> tuple[Network, tuple[str, ...], float] | None:
-    """The coarsest step found within the divergence, by secants in log-log: an error grows about in proportion to the step."""
+    """The step whose cost is nearest to `limit` from below. sense: 1 where cost grows with the step (divergence), -1 where it falls (bytes).
+
+    Secants in log-log: an error grows about in proportion to the step, and so do bytes with its inverse, as long as they are few.
+    """
     count = sum(layer.weights.size for layers in job.layers.values() for layer in layers)
-    step = divergence * float(np.sqrt(12 / max(count, 1)))  # where errors are even and independent
+    step = (limit if sense > 0 else 0.05) * float(np.sqrt(12 / max(count, 1)))  # where errors are even and independent
     best: tuple[Network, tuple[str, ...], float] | None = None
-    low, high = 0.0, np.inf
+    low, high = 0.0, np.inf  # steps that are too fine, or too coarse
     for number in range(TRIES):
         if progress:
             progress(f"looking for the step, {number + 1} of at most {TRIES}", 0.2 + 0.8 * number / TRIES)
         changed, touched = job.made(step, slope)
-        got = job.diverges(changed)
-        if got <= divergence:
-            low = step
-            if best is None or step > best[2]:
-                best = changed, touched, step
-            if got >= divergence * (1 - CLOSE):
-                break
-        else:
-            high = step
-        ahead = step * float(np.clip(0.99 * divergence / max(got, 1e-12), 1 / 16, 16))
+        got = cost(changed)
+        within = got <= limit
+        if within and (best is None or sense * (step - best[2]) > 0):
+            best = changed, touched, step
+        if within and got >= limit * (1 - CLOSE):
+            break
+        low, high = (step, high) if within == (sense > 0) else (low, step)
+        ahead = step * float(np.clip((0.99 * limit / max(got, 1e-12)) ** sense, 1 / 16, 16))
         step = ahead if low < ahead < high else float(np.sqrt(low * high)) if low and np.isfinite(high) else ahead
         if low and high / low < 1.01:
             break
     return best
+
+
+def coded_bytes(network: Network) -> int:
+    """What the weights take once each is coded by whatever makes it smallest."""
+    return sum(len(coding.encode(_array32(network, unescaped(key)))) for key, _ in network.named_parameters())
 
 
 def _answers(model: Network, batches: Sequence[Mapping[str, torch.Tensor]]) -> list[np.ndarray]:
@@ -236,6 +250,10 @@ def _first(calibration: Sequence[Inputs] | None, samples: int) -> list[Inputs]:
 
 def _array(model: Network, name: str) -> np.ndarray:
     return model.weight(name).detach().cpu().double().numpy()
+
+
+def _array32(model: Network, name: str) -> np.ndarray:
+    return np.ascontiguousarray(model.weight(name).detach().cpu().numpy())
 
 
 def _own(weight: torch.Tensor) -> float:

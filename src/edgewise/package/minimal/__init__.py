@@ -4,6 +4,6 @@ The same `Package` comes out of either profile.
 """
 
 from edgewise.package.minimal.layout import MAGIC, Sections, content_id, signature, with_signature
-from edgewise.package.minimal.profile import decode, encode, sections
+from edgewise.package.minimal.profile import compacted, decode, encode, full, sections
 
-__all__ = ["MAGIC", "Sections", "content_id", "decode", "encode", "sections", "signature", "with_signature"]
+__all__ = ["MAGIC", "Sections", "compacted", "content_id", "decode", "encode", "full", "sections", "signature", "with_signature"]

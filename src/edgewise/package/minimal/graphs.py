@@ -247,7 +247,7 @@ def _read_kind(cursor: Cursor, limits: Limits, budget: Budget) -> Kind:
         raise InvalidInput(f"a weight has the unknown dtype {number}")
     kind = Kind(_DTYPES[number], tuple(cursor.varint(2**53) for _ in range(axes)))
     # Also where an axis of 0 makes it empty: numpy has no arrays of such shapes.
-    budget.spend(256 + replace(kind, shape=tuple(max(axis, 1) for axis in kind.shape)).bytes)
+    budget.spend(256 + replace(kind, shape=tuple(max(axis, 1) for axis in kind.shape)).unfolded_bytes)
     return kind
 
 

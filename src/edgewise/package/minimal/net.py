@@ -17,7 +17,8 @@ import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from edgewise.errors import InvalidModel
-from edgewise.package.manifest import stored_bytes
+from edgewise.package import coded
+from edgewise.package.manifest import BITS, stored_bytes
 from edgewise.package.weights import dtype_name
 
 # What a reference says: no value, a weight that wasn't used before, or BACK + how many values were made after the one that is meant.
@@ -265,7 +266,12 @@ def _tensor(tensor: TensorProto, what: str) -> Tensor:
     data = tensor.raw_data if tensor.HasField("raw_data") else numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
     if len(data) != stored_bytes(dtype, shape):
         raise InvalidModel(f"{what} has {len(data)} bytes; {dtype} {list(shape)} takes {stored_bytes(dtype, shape)}")
-    return Tensor(dtype, shape, data)
+    return Tensor(dtype, shape, _without_rest(data, dtype, shape))
+
+
+def _without_rest(data: bytes, dtype: str, shape: tuple[int, ...]) -> bytes:
+    """`data` with the bits of the last byte that no element takes as 0."""
+    return bytes(coded.raw(coded.elements(data, dtype, shape), dtype)) if BITS[dtype] < 8 else data
 
 
 def _tensor_proto(tensor: Tensor, name: str = "") -> TensorProto:

@@ -23,11 +23,13 @@ _TOO_LARGE = "and this profile, whose files are read whole, is for very small mo
 def encode(package: Package, *, limits: Limits | None = None) -> bytes:
     """`package` as a file of the minimal profile: its graph (canonical, see `net`), labels, pre- and postprocessing, execution and version.
 
-    Left out: when it was made, provenance and measured figures. A package that was opened from such a file gives that file again, signature
-    included. Raises InvalidModel for a graph that the profile has no place for, InvalidInput for other entries than the main one, and for
-    what is too large.
+    Left out: when it was made, provenance, measured figures, and a signature, which is of another content id. A package that was opened
+    from such a file gives that file again, its signature included. Raises InvalidModel for a graph that the profile has no place for,
+    InvalidInput for other entries than the main one, and for what is too large.
     """
-    return package.compact if package.compact is not None else layout.join(sections(package, limits=limits))
+    if package.compact is not None:
+        return layout.with_signature(package.compact, package.signature_bytes or None)
+    return layout.join(sections(package, limits=limits))
 
 
 def sections(package: Package, *, limits: Limits | None = None) -> Sections:
@@ -39,8 +41,7 @@ def sections(package: Package, *, limits: Limits | None = None) -> Sections:
     if sum(len(weight.data) for weight in graph.weights) > limits.minimal_bytes:
         raise InvalidInput(f"the weights have over {limits.minimal_bytes:,} bytes, {_TOO_LARGE}")
     plain = graphs.encode(graph) + metadata.encode(package.manifest)
-    coded = coding.encode(np.frombuffer(plain, np.uint8))
-    coded = varint(len(plain)) + coded
+    coded = varint(len(plain)) + coding.encode(np.frombuffer(plain, np.uint8))
     smaller = len(coded) < len(plain)
     made = Sections(package.manifest.version, coded if smaller else plain, streams.encode(graph.weights), smaller)
     # Nothing is written that wouldn't be read, or as something else.
@@ -67,12 +68,33 @@ def decode(file: bytes, what: str = "the package", *, limits: Limits | None = No
         package = _package(found, limits)
     except InvalidInput as error:
         raise InvalidPackage(f"{what} is damaged, forged, or newer than this edgewise: {error}") from error
-    return replace(package, compact=file, source=what)
+    return replace(package, compact=layout.with_signature(file, None), signature_bytes=found.signature or b"", source=what)
+
+
+def compacted(package: Package) -> Package:
+    """`package` as its file of the minimal profile would be opened again: `size_bytes` is that file's. Raises as `encode`."""
+    return decode(encode(package), package.source)
+
+
+def full(package: Package) -> Package:
+    """What a file of the minimal profile holds, as a full package: unsigned, for its content id is another one."""
+    known = package.manifest
+    return build(
+        package.graph(),
+        created=known.created,
+        version=known.version,
+        preprocess=known.preprocess,
+        postprocess=known.postprocess,
+        labels=known.labels,
+        execution=known.execution,
+    )
 
 
 def _package(found: Sections, limits: Limits) -> Package:
     graph, told = _read(found, limits)
-    return build(Graph.from_proto(net.proto(graph)), created="", version=found.release, limits=limits, **told)
+    proto = Graph.from_proto(net.proto(graph))
+    # Its weights will not be written in this form, and coding them would make opening slow.
+    return build(proto, created="", version=found.release, limits=limits, coders="none", **told)
 
 
 def _read(found: Sections, limits: Limits) -> tuple[net.Net, dict[str, Any]]:

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import helper
 
 from edgewise import coding
 from edgewise.coding.cursor import Cursor, framed, signed
 from edgewise.errors import InvalidInput
-from edgewise.package.manifest import BITS, stored_bytes
-from edgewise.package.minimal.net import TYPES, Tensor
+from edgewise.package import coded
+from edgewise.package.minimal.net import Tensor
 
 _VARINTS = 0xFF
 _FEW = 1024
@@ -33,24 +32,19 @@ class Kind:
     shape: tuple[int, ...]
 
     @property
-    def bytes(self) -> int:
-        return stored_bytes(self.dtype, self.shape)
+    def layout(self) -> tuple[np.dtype, tuple[int, ...]]:
+        """What the coders see."""
+        return coded.layout(self.dtype, self.shape)
 
     @property
-    def elements(self) -> int:
-        return self.bytes // element(self.dtype).itemsize
-
-
-def element(dtype: str) -> np.dtype:
-    """What the coders see: the dtype itself; bytes where elements are smaller, halves where they are larger."""
-    bits = BITS[dtype]
-    if bits < 8:
-        return np.dtype(np.uint8)
-    return np.dtype(np.uint64) if bits > 64 else helper.tensor_dtype_to_np_dtype(TYPES[dtype])
+    def unfolded_bytes(self) -> int:
+        """What decoding makes, small elements not yet packed."""
+        dtype, shape = self.layout
+        return math.prod(shape) * dtype.itemsize
 
 
 def encode(weights: Sequence[Tensor]) -> bytes:
-    arrays = [_array(weight) for weight in weights]
+    arrays = [coded.elements(weight.data, weight.dtype, weight.shape) for weight in weights]
     joins, groups = _groups([Kind(weight.dtype, weight.shape) for weight in weights], arrays)
     streams = [encode_stream(_joined([arrays[i] for i in group])) for group in groups]
     bits = sum(1 << place for place, joined in enumerate(joins) if joined)
@@ -68,12 +62,11 @@ def decode(cursor: Cursor, kinds: Sequence[Kind]) -> list[Tensor]:
     found: dict[int, bytes] = {}
     for number, group in enumerate(groups):
         stream = cursor.framed() if number < len(groups) - 1 else cursor.rest()
-        kind = kinds[group[0]]
-        shape = _shape(kind) if len(group) == 1 else (sum(kinds[i].elements for i in group),)
-        array = decode_stream(stream, shape, element(kind.dtype)).ravel()
-        for i in group:
-            own, array = array[: kinds[i].elements], array[kinds[i].elements :]
-            found[i] = _raw(own)
+        sizes = [math.prod(kinds[i].layout[1]) for i in group]
+        dtype, shape = kinds[group[0]].layout
+        array = decode_stream(stream, shape if len(group) == 1 else (sum(sizes),), dtype).ravel()
+        for i, own in zip(group, np.split(array, np.cumsum(sizes)[:-1]), strict=True):
+            found[i] = bytes(coded.raw(own, kinds[i].dtype))
     cursor.end()
     return [Tensor(kind.dtype, kind.shape, found[i]) for i, kind in enumerate(kinds)]
 
@@ -102,11 +95,12 @@ def decode_stream(data: memoryview, shape: tuple[int, ...], dtype: np.dtype) -> 
 
 def encode_tensor(tensor: Tensor) -> bytes:
     """One alone, with its length before it."""
-    return framed(encode_stream(_array(tensor)))
+    return framed(encode_stream(coded.elements(tensor.data, tensor.dtype, tensor.shape)))
 
 
 def decode_tensor(cursor: Cursor, kind: Kind) -> Tensor:
-    return Tensor(kind.dtype, kind.shape, _raw(decode_stream(cursor.framed(), _shape(kind), element(kind.dtype))))
+    dtype, shape = kind.layout
+    return Tensor(kind.dtype, kind.shape, bytes(coded.raw(decode_stream(cursor.framed(), shape, dtype), kind.dtype)))
 
 
 def _groups(kinds: Sequence[Kind], arrays: Sequence[np.ndarray]) -> tuple[list[bool], list[list[int]]]:
@@ -157,21 +151,3 @@ def _choices(kinds: Sequence[Kind]) -> int:
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate([array.ravel() for array in arrays])
-
-
-def _shape(kind: Kind) -> tuple[int, ...]:
-    """As the coder sees it: packed or split elements are a row."""
-    return kind.shape if 8 <= BITS[kind.dtype] <= 64 else (kind.elements,)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    kind = Kind(tensor.dtype, tensor.shape)
-    dtype = element(tensor.dtype)
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    # Stored little-endian, coded as this machine has it.
-    return np.frombuffer(tensor.data, unsigned.newbyteorder("<")).astype(unsigned).view(dtype).reshape(_shape(kind))
-
-
-def _raw(values: np.ndarray) -> bytes:
-    unsigned = np.dtype(f"u{values.dtype.itemsize}")
-    return np.ascontiguousarray(values).view(unsigned).astype(unsigned.newbyteorder("<"), copy=False).tobytes()
