@@ -96,7 +96,9 @@ def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
     from edgewise.report import numbers
 
     out, manifest = console(), found.manifest
-    out.print(_headline(file, f"an edgewise package{_profile(found)}, {numbers.size(found.size_bytes)}; every byte verified, {_signed(found)}"))
+    out.print(
+        _headline(file, f"an edgewise package{_profile(found)}, {numbers.size(found.size_bytes)}; every byte verified, {_signed(found)}")
+    )
     if found.profile == "full":
         _show_entries(found)
     else:

@@ -88,7 +88,7 @@ def _coders(values: np.ndarray) -> tuple[str, ...]:
     quick = (*chooser.FAST, "adaptive")
     if values.dtype.kind not in "iu" or values.size > _SCARCE:
         return quick
-    return chooser.ALL if -_SMALL < int(values.min(initial=0)) and int(values.max(initial=0)) < _SMALL else quick
+    return chooser.ALL if int(values.min(initial=0)) > -_SMALL and int(values.max(initial=0)) < _SMALL else quick
 
 
 def _off(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ def _steps_of(blob: bytes, values: np.ndarray) -> tuple[np.ndarray, int | None]:
     for axis in (_FIRST, _LAST):
         used = _by_place(values, axis).any(axis=1)
         if int(np.count_nonzero(used)) == len(steps):
-            spread = np.zeros(len(used), np.float32)
+            spread = np.zeros(used.shape, np.float32)
             spread[used] = steps
             product = np.rint(np.divide(values, _along(spread, values.ndim, axis), out=np.zeros_like(values), where=values != 0))
             if np.array_equal(product * _along(spread, values.ndim, axis), values):
