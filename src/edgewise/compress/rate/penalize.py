@@ -12,6 +12,7 @@ from edgewise.compress.distill import Teacher, asking, blended
 from edgewise.compress.prune.readers import every
 from edgewise.compress.rate.dead import without_dead_units
 from edgewise.compress.rate.penalized import PERIOD, SLOPES, Penalized
+from edgewise.compress.rate.sensitivity import without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
@@ -21,6 +22,7 @@ from edgewise.train import Progress, Stopper, train
 from edgewise.types import Compressed
 
 RAMP = 0.5  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
+UPDATES_LEAST = 200  # of prices and slope, in a training of that many steps and more
 UPDATES = 60.0  # the slope may grow by e^this, over all of a training: it has to find its size from nothing
 
 
@@ -45,9 +47,11 @@ def penalize(
     size_bytes: of all coded weights together, steps included; the price of a bit is steered so that training ends near it (it is no bound:
     the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone. The learning rate ends
     at zero, where weights settle on their grids. Longer trainings find much better weights of one size.
+    Batch norms are folded first, and train as the weights that they became.
 
     Raises InvalidInput for a size that no training reaches, or options that make no sense.
     """
+    model = without_norms(model)
     readers = every(model, Index(model.structure))
     if not readers:
         raise InvalidInput("the model has no weight of a product or convolution to put on a grid; leave penalize out")
@@ -103,17 +107,19 @@ def _distilled(task: TrainingTask, teacher: Teacher, weight: float, temperature:
 def _priced(answer: Objective, size_bytes: int, first_bytes: float, epoch: int, steps: int) -> Objective:
     """The loss of the answers, and the bits of the weights at a price that is steered towards the bytes that are due."""
 
+    period = min(PERIOD, max(1, steps // UPDATES_LEAST))
+
     def objective(net: nn.Module, tensors: dict[str, Tensor], targets: Tensor | None) -> Tensor:
         if not isinstance(net, Penalized):
             raise TypeError("this objective is of a Penalized network")
         tick = int(net.ticks)
-        if not net.prices or tick % PERIOD == 0 or tick % epoch == 0:
+        if not net.prices or tick % period == 0 or tick % epoch == 0:
             bits = net.learn_prices()
             if tick % epoch == 0:
                 net.correction.fill_(8 * net.coded_bytes() / max(bits, 1.0))
             due = due_bytes(tick, steps, first_bytes, size_bytes)
             push = max(-1.0, min(1.0, 3 * math.log(max(bits, 1.0) * float(net.correction) / 8 / due)))
-            rate = min(0.5, UPDATES / (steps / PERIOD))
+            rate = min(0.5, UPDATES / (steps / period))
             net.slope.fill_(min(max(float(net.slope) * math.exp(rate * push), SLOPES[0]), SLOPES[1]))
         net.ticks += 1
         return answer(net, tensors, targets) + net.penalty() * net.slope.float()

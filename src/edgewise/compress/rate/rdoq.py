@@ -14,7 +14,7 @@ from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.moments import MOST_COLUMNS, Moments, measured
 from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
 from edgewise.compress.rate.rounding import Layer, factor, rounded, steps
-from edgewise.compress.rate.sensitivity import Sensitivity, felt
+from edgewise.compress.rate.sensitivity import Sensitivity, felt, without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network, unescaped
@@ -45,18 +45,18 @@ def rdoq(
 
     divergence: relative L2 error of the outputs on the calibration samples that may come of it; the coarsest step within it is searched
     for. size_bytes: instead of a divergence, what all weights may take once they are coded: the finest step within it. step: instead of
-    both, the step itself: an error of one step in one weight moves the answers by that share of their norm, about. slope: λ over the squared
+    both, the step itself: an error of one step in one weight moves the answers by about that share of their norm. slope: λ over the squared
     step. Without calibration, H is the identity, every tensor counts by its own energy, and the divergence is that of the weights.
 
-    Weights of products and convolutions get a step for each row, other tensors one each. Raises InvalidInput for options, and where no
-    step that was tried diverges little enough.
+    Batch norms are folded into the weights before them. Weights of products and convolutions get a step for each row, other tensors one
+    each. Raises InvalidInput for options, and where no step that was tried diverges little enough.
     """
     if not 0 < divergence < 1 or slope < 0 or (step is not None and step <= 0) or (size_bytes is not None and size_bytes < 1):
         raise InvalidInput(
             f"divergence={divergence}, step={step}, size_bytes={size_bytes}, slope={slope}: give 0 < divergence < 1, a step and a size "
             "above 0, slope from 0 up"
         )
-    job = _prepared(model, _first(calibration, samples), damping, seed, progress)
+    job = _prepared(without_norms(model), _first(calibration, samples), damping, seed, progress)
     if step is not None:
         return job.account(*job.made(step, slope), step)
     if size_bytes is not None:

@@ -15,9 +15,17 @@ from torch import Tensor
 
 from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.readers import Reader, rows_of
+from edgewise.graph import fold
 from edgewise.models.network import Network, escaped
 
 SAMPLES = 48  # one backward pass for each
+
+
+def without_norms(network: Network) -> Network:
+    """`network` with its batch norms in the weights before them, as engines get it: folding them afterwards would leave every grid."""
+    if not any(node.op_type == "BatchNormalization" for node in network.structure.proto.graph.node):
+        return network
+    return Network(fold(network.to_graph()))
 
 
 @dataclass(frozen=True, eq=False)
