@@ -116,7 +116,7 @@ def parts(graph: Graph, preprocess: ImagePreprocess) -> dict[str, Any]:
     streams = len(found.weights)
     assert minimal.encode(minimal.decode(file)) == file
     return {
-        "header": found.header_bytes,
+        "header": minimal.sizes(file)["header"],
         "graph": len(graphs.encode(net.of(graph.proto))),
         "metadata": len(metadata.encode(built.manifest)),
         "structure": len(found.structure),

@@ -95,7 +95,7 @@ def test_what_the_minimal_example_says_is_in_the_file(written: Path) -> None:
     length = cursor.varint()
     plain = coding.decode(cursor.rest(), (length,), np.uint8).tobytes()
     assert plain == bytes.fromhex("".join(re.findall(r"^\| `([0-9a-f ]+)` \|", MINIMAL, re.MULTILINE)))
-    start = found.header_bytes + len(found.structure)
+    start = minimal.sizes(file)["header"] + len(found.structure)
     words = " ".join(MINIMAL.split())
     assert f"a file of {len(file)} bytes" in words
     assert f"this takes {len(found.structure)} bytes. They stand for {length}:" in words

@@ -22,6 +22,8 @@ from edgewise.errors import InvalidInput
 
 # What methods are compared by: the coder that does best on differences. The best method's are then coded by every coder.
 _COMPARED_BY = ("constant", "rans", "adaptive")
+# Mixing wins where data is scarce and says something; of more or larger numbers it costs time, also the device's that decodes them.
+_SCARCE, _SMALL = 1 << 16, 1 << 15
 _SCALE_BITS = 14
 _LARGEST_SCALE = (1 << _SCALE_BITS) // 4
 _FIRST, _LAST = 0, -1
@@ -44,7 +46,8 @@ def encode(values: np.ndarray, known: np.ndarray) -> bytes:
     _check(values, known)
     if np.array_equal(patterns(values), patterns(known)):
         return bytes([_SAME])
-    best, chosen = len(chooser.encode(values, coders=(*_COMPARED_BY, "palette", "grid", "raw"))), None
+    alone = bytes([_ALONE]) + chooser.encode(values, coders=_coders(values))
+    best, chosen = len(alone), None
     for method in METHODS:
         told = method.encode(values, known)
         if told is None:
@@ -54,11 +57,10 @@ def encode(values: np.ndarray, known: np.ndarray) -> bytes:
         size = len(parameters) + len(chooser.encode(off, coders=_COMPARED_BY))
         if size < best:
             best, chosen = size, (method.number, parameters, off)
-    alone = bytes([_ALONE]) + chooser.encode(values)
     if chosen is None:
         return alone
     number, parameters, off = chosen
-    return min(alone, bytes([number]) + parameters + chooser.encode(off), key=len)
+    return min(alone, bytes([number]) + parameters + chooser.encode(off, coders=_coders(off)), key=len)
 
 
 def decode(data: bytes | memoryview, known: np.ndarray) -> np.ndarray:
@@ -76,10 +78,17 @@ def decode(data: bytes | memoryview, known: np.ndarray) -> np.ndarray:
         raise InvalidInput(f"coded data begins with {number}, which names no method; it is damaged, or written by a newer edgewise")
     expected, finish = method.decode(cursor, known)
     off = chooser.decode(cursor.rest(), known.shape, np.dtype(f"i{expected.itemsize}"))
-    return finish((patterns(expected) + patterns(off)).view(expected.dtype))
+    return finish((patterns(expected) + patterns(off)).view(expected.dtype)).reshape(known.shape)
 
 
 _SAME, _ALONE = 0, 1
+
+
+def _coders(values: np.ndarray) -> tuple[str, ...]:
+    quick = (*chooser.FAST, "adaptive")
+    if values.dtype.kind not in "iu" or values.size > _SCARCE:
+        return quick
+    return chooser.ALL if int(values.min(initial=0)) > -_SMALL and int(values.max(initial=0)) < _SMALL else quick
 
 
 def _off(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
@@ -172,7 +181,7 @@ def _steps_of(blob: bytes, values: np.ndarray) -> tuple[np.ndarray, int | None]:
     for axis in (_FIRST, _LAST):
         used = _by_place(values, axis).any(axis=1)
         if int(np.count_nonzero(used)) == len(steps):
-            spread = np.zeros(len(used), np.float32)
+            spread = np.zeros(used.shape, np.float32)
             spread[used] = steps
             product = np.rint(np.divide(values, _along(spread, values.ndim, axis), out=np.zeros_like(values), where=values != 0))
             if np.array_equal(product * _along(spread, values.ndim, axis), values):
@@ -206,7 +215,7 @@ def _nearest_integers(known: np.ndarray, spread: np.ndarray) -> np.ndarray:
 
 def _encode_palette(values: np.ndarray, known: np.ndarray) -> tuple[bytes, np.ndarray, np.ndarray] | None:
     """Few values: which one stands where is expected to be the one next to the known value."""
-    if values.dtype not in (np.float32, np.float16) or not values.size or len(np.unique(patterns(values.ravel()[:4096]))) > COLOURS:
+    if values.dtype not in (np.float32, np.float16) or not values.size or np.unique(patterns(values.ravel()[:4096])).size > COLOURS:
         return None
     colours, which = np.unique(values, return_inverse=True)
     if len(colours) > min(COLOURS, values.size // 2) or not np.isfinite(colours).all():

@@ -12,8 +12,8 @@ def code(model: Package, *, coders: Coders = "all", profile: Profile = "full") -
     """Weights and graph coded by whatever makes each smallest; a package that no `code` has seen is coded by the "fast" ones.
 
     coders: "all", "fast", or "none", which stores weights as they are (see `package.build`). Changes neither answers nor time per answer;
-    what is smaller takes longer to load. profile: "minimal" is for very small models: names, provenance and measured figures stay out of the
-    file (docs/format.md), and all coders are used.
+    what is smaller takes longer to load. profile: "minimal" is for very small models: names, provenance and measured figures stay out of
+    the file (docs/format.md), and all coders are used.
     """
     if profile not in ("full", "minimal"):
         raise InvalidInput(f"profile={profile!r} isn't known; give 'full' or 'minimal'")
@@ -21,7 +21,7 @@ def code(model: Package, *, coders: Coders = "all", profile: Profile = "full") -
     raw = sum(package.stored_bytes(row.dtype, row.shape) for row in rows)
     if profile == "minimal":
         small = package.compacted(model)
-        note = f"the minimal profile takes {small.size_bytes:,} bytes, graph and metadata included, for weights of {raw:,}; lossless, and no faster"
+        note = f"the minimal profile takes {small.size_bytes:,} bytes with its graph, for weights of {raw:,}; lossless, and no faster"
         return Compressed(small, tuple(row.name for row in rows), {}, (note,))
     done = package.recode(model, coders=coders)
     rows = done.manifest.entry("main").tensors

@@ -117,9 +117,16 @@ class Package:
             "content_id": self.content_id,
             "signed": bool(self.signature_bytes),
             "size_bytes": self.size_bytes,
-            "manifest_bytes": len(self.encoded),
+            **self._part_bytes(),
             **plain,
         }
+
+    def _part_bytes(self) -> dict[str, Any]:
+        if self.compact is None:
+            return {"manifest_bytes": len(self.encoded)}
+        from edgewise.package import minimal
+
+        return {"part_bytes": minimal.sizes(minimal.encode(self))}
 
     @property
     def profile(self) -> Profile:

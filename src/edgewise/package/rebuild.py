@@ -7,11 +7,10 @@ one. Both sides know the skeleton and the old package.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -33,11 +32,10 @@ _SETS = (coding.FAST, (*coding.FAST, "adaptive"), coding.ALL)
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The new package's first bytes, and the size of its members, which were written one after the other."""
+    """What stands before the new package's members: its preamble and its manifest."""
 
     preamble: bytes
     encoded: bytes
-    members_bytes: int
 
 
 def encode(old: Package, new: Package, *, reencode: bool = True) -> bytes:
@@ -54,7 +52,7 @@ def encode(old: Package, new: Package, *, reencode: bool = True) -> bytes:
     sources = _Sources(old)
     for member in new.manifest.members:
         data, before = bytes(new.members[member.name]), sources.member(member.name)
-        if data == before:
+        if data == before and _places(new, member.name) == _places(old, member.name):
             parts.append(bytes([_SAME]))
         elif member.name in listed:
             parts += [bytes([_TENSORS]), *_encoded_tensors(new, member.name, sources, reencode)]
@@ -63,7 +61,7 @@ def encode(old: Package, new: Package, *, reencode: bool = True) -> bytes:
     return b"".join(parts)
 
 
-def decode(body: bytes | memoryview, old: Package, members: BinaryIO, limits: Limits) -> Rebuilt:
+def decode(body: bytes | memoryview, old: Package, members: IO[bytes], limits: Limits) -> Rebuilt:
     """Write the new package's members to `members`, and return what goes before them.
 
     Memory: a tensor or a member of bytes at a time. Raises InvalidInput for a body that `encode` didn't write, where that shows here;
@@ -91,7 +89,7 @@ def decode(body: bytes | memoryview, old: Package, members: BinaryIO, limits: Li
             raise InvalidInput(f"an update makes a file of over {limits.file_bytes:,} bytes; raise Limits.file_bytes if you trust it")
     cursor.end()
     encoded = msgspec.json.encode(plain)
-    return Rebuilt(layout.preamble(layout.head(minor, len(encoded), end), encoded, signature), encoded, end)
+    return Rebuilt(layout.preamble(layout.head(minor, len(encoded), end), encoded, signature), encoded)
 
 
 class _Sources:
@@ -129,6 +127,10 @@ def _rows(manifest: Any, member: str) -> Iterator[tuple[str, Tensor]]:
         yield from ((entry.name, row) for row in entry.tensors if row.member == member)
 
 
+def _places(package: Package, member: str) -> list[tuple[int, int]]:
+    return [(row.offset, row.length) for _, row in _rows(package.manifest, member)]
+
+
 def _placed(row: Tensor, end: int) -> int:
     """Where a tensor begins that follows what ends at `end`."""
     return aligned(end) if row.coding == "raw" else end
@@ -137,7 +139,7 @@ def _placed(row: Tensor, end: int) -> int:
 def _skeleton(package: Package) -> tuple[bytes, set[str]]:
     """The manifest without what follows from the members, and the names of members that hold tensors one after the other, nothing else."""
     listed = {member.name for member in package.manifest.members if _one_after_the_other(package, member.name)}
-    plain = copy.deepcopy(msgspec.json.decode(package.encoded))
+    plain = msgspec.json.decode(package.encoded)
     for member in plain["members"]:
         member.update(offset=0, length=0, sha256="0" * 64)
     for entry in plain["entries"]:

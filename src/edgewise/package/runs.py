@@ -11,8 +11,9 @@ from edgewise.coding.cursor import Cursor, framed, varint
 from edgewise.errors import InvalidInput
 
 _SAME, _DEFLATED, _ELEMENTS = range(3)
-# Deflate looks back 32 KiB: each piece of the new run gets what lies around the same place of the old one.
-_PIECE, _WINDOW = 1 << 13, 1 << 15
+# Deflate looks back 32 KiB, less some 262 bytes: so far lies, from the end of a piece, the beginning of what it gets of the old run, which
+# is what stands around the same place there.
+_PIECE, _WINDOW = 1 << 13, (1 << 15) - (1 << 13) - 512
 _RAW_DEFLATE = -15
 
 

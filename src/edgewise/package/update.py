@@ -6,20 +6,22 @@ import hashlib
 import os
 import struct
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from edgewise.errors import InvalidInput, InvalidPackage
-from edgewise.package import atomic, file, layout, rebuild, signing
+from edgewise.package import atomic, file, layout, rebuild, runs, signing
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import aligned
 from edgewise.package.package import Package
 
 MAGIC = b"\x89EDGED\r\n"
 MAJOR = 1
-# magic, major version, nothing, bytes of the old file, of the new one, SHA-256 of the old file, of the new one
+# magic, major version, kind, nothing, bytes of the old file, of the new one, SHA-256 of the old file, of the new one
 HEAD = struct.Struct("<8sHHIQQ32s32s")
+PARTS, WHOLE = range(2)  # kinds
 OWN_BYTES = 32  # SHA-256 of the head and the body
 _CHUNK = 1 << 20
 _IN_MEMORY = 64 << 20  # members of a new package up to this size never touch the disk but once
@@ -27,8 +29,9 @@ _IN_MEMORY = 64 << 20  # members of a new package up to this size never touch th
 
 @dataclass(frozen=True)
 class Update:
-    """body: what `rebuild` reads."""
+    """kind: whether `body` says how the new package's parts come from the old one's (`rebuild`), or how the file's bytes do (`runs`)."""
 
+    kind: int
     old_bytes: int
     new_bytes: int
     old_sha256: bytes
@@ -36,7 +39,7 @@ class Update:
     body: bytes
 
     def encode(self) -> bytes:
-        head = HEAD.pack(MAGIC, MAJOR, 0, 0, self.old_bytes, self.new_bytes, self.old_sha256, self.new_sha256)
+        head = HEAD.pack(MAGIC, MAJOR, self.kind, 0, self.old_bytes, self.new_bytes, self.old_sha256, self.new_sha256)
         return head + hashlib.sha256(head + self.body).digest() + self.body
 
 
@@ -48,12 +51,19 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], *, reencode: 
     Raises InvalidPackage.
     """
     before, after = file.open(old, limits=limits), file.open(new, limits=limits)
-    body = rebuild.encode(before, after, reencode=reencode)
     (old_bytes, old_sha256), (new_bytes, new_sha256) = _size_and_digest(old), _size_and_digest(new)
-    update = Update(old_bytes, new_bytes, old_sha256, new_sha256, body)
-    with tempfile.TemporaryFile() as nowhere:
-        _rebuild(update, before, nowhere, str(new), limits or Limits())
-    return update
+
+    def tried(kind: int, body: bytes) -> Update:
+        update = Update(kind, old_bytes, new_bytes, old_sha256, new_sha256, body)
+        with tempfile.TemporaryFile() as nowhere:
+            _rebuild(update, old, before, nowhere, str(new), limits or Limits())
+        return update
+
+    try:
+        return tried(PARTS, rebuild.encode(before, after, reencode=reencode))
+    except InvalidPackage:
+        # A package of another profile, or laid out by another writer: its bytes are sent.
+        return tried(WHOLE, runs.encode(Path(new).read_bytes(), Path(old).read_bytes()))
 
 
 def save(update: Update, path: str | os.PathLike[str]) -> None:
@@ -76,13 +86,15 @@ def read(path: str | os.PathLike[str], *, limits: Limits | None = None) -> Updat
         raise InvalidPackage(f"{what} is {kind}; expected a file that `edgewise diff` wrote")
     if len(data) < HEAD.size + OWN_BYTES:
         raise InvalidPackage(f"{what} is truncated; copy or download it again")
-    _, major, minor, flags, old_bytes, new_bytes, old_sha256, new_sha256 = HEAD.unpack_from(data)
-    if (major, minor, flags) != (MAJOR, 0, 0):
-        raise InvalidPackage(f"{what} has the update format {major}.{minor}, and this edgewise reads {MAJOR}.0; update it")
+    _, major, kind, flags, old_bytes, new_bytes, old_sha256, new_sha256 = HEAD.unpack_from(data)
+    if major != MAJOR or flags or kind not in (PARTS, WHOLE):
+        raise InvalidPackage(
+            f"{what} is of the update format {major} (kind {kind}), and this edgewise reads {MAJOR}: pip install -U edgewise"
+        )
     body = data[HEAD.size + OWN_BYTES :]
     if hashlib.sha256(data[: HEAD.size] + body).digest() != data[HEAD.size : HEAD.size + OWN_BYTES]:
         raise InvalidPackage(f"{what} was altered or damaged: it doesn't match its SHA-256; copy or download it again")
-    return Update(old_bytes, new_bytes, old_sha256, new_sha256, body)
+    return Update(kind, old_bytes, new_bytes, old_sha256, new_sha256, body)
 
 
 def patch(
@@ -118,33 +130,42 @@ def patch(
                 f"{what} leads back from version {before.manifest.version} to {found.manifest.version}; get one that leads to a newer one"
             )
 
-    atomic.write(target, lambda opened: _rebuild(given, before, opened, what, limits), check=check)
+    atomic.write(target, lambda opened: _rebuild(given, old, before, opened, what, limits), check=check)
     return file.open(target, limits=limits)
 
 
-def _rebuild(update: Update, before: Package, opened: BinaryIO, what: str, limits: Limits) -> None:
+def _rebuild(update: Update, old: str | os.PathLike[str], before: Package, opened: BinaryIO, what: str, limits: Limits) -> None:
     """Write the new file to `opened`. Raises InvalidPackage where it isn't what the update states."""
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as members:
-        try:
-            rebuilt = rebuild.decode(update.body, before, members, limits)  # type: ignore[arg-type]
-        except InvalidPackage:
-            raise
-        except InvalidInput as error:
-            raise InvalidPackage(f"{what}: {error}") from error
-        digest = hashlib.sha256()
-        members.seek(0)
-        padding = bytes(aligned(layout.PREAMBLE_BYTES + len(rebuilt.encoded)) - layout.PREAMBLE_BYTES - len(rebuilt.encoded))
-        for piece in (rebuilt.preamble, rebuilt.encoded, padding):
+    digest = hashlib.sha256()
+    try:
+        for piece in _pieces(update, old, before, limits):
             digest.update(piece)
             opened.write(piece)
-        while piece := members.read(_CHUNK):
-            digest.update(piece)
-            opened.write(piece)
+    except InvalidPackage:
+        raise
+    except InvalidInput as error:
+        raise InvalidPackage(f"{what}: {error}") from error
     if digest.digest() != update.new_sha256:
         raise InvalidPackage(
             f"{what} doesn't give the package that it states: it was forged, or another release of edgewise codes weights otherwise; "
             "nothing was changed. Make it with `edgewise diff --no-reencode`, or get the whole new package"
         )
+
+
+def _pieces(update: Update, old: str | os.PathLike[str], before: Package, limits: Limits) -> Iterator[bytes]:
+    """The new file from its first byte to its last. Its members are made first: lengths and hashes stand before them."""
+    if update.kind == WHOLE:
+        yield runs.decode(update.body, Path(old).read_bytes(), limits.file_bytes)
+        return
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as members:
+        rebuilt = rebuild.decode(update.body, before, members, limits)
+        members.seek(0)
+        yield rebuilt.preamble
+        yield rebuilt.encoded
+        used = layout.PREAMBLE_BYTES + len(rebuilt.encoded)
+        yield bytes(aligned(used) - used)
+        while piece := members.read(_CHUNK):
+            yield piece
 
 
 def _size_and_digest(path: str | os.PathLike[str]) -> tuple[int, bytes]:

@@ -338,7 +338,7 @@ def _matmul_share(climb: Climb) -> float:
 
 
 # In order of what they change; a rung yields (rung, recipe, executions).
-RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed, sized, pruned)
+RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed, pruned)
 
 
 def run(climb: Climb, seconds: Callable[[str], float]) -> None:

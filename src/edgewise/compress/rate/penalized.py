@@ -43,7 +43,7 @@ class Rounded(torch.autograd.Function):
         return x.round()
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -53,6 +53,10 @@ class Penalized(nn.Module):
     slope: of loss per bit, and correction: of estimated bits to the coder's, are buffers, so that a checkpoint holds them; ticks counts
     steps.
     """
+
+    slope: Tensor
+    correction: Tensor
+    ticks: Tensor
 
     def __init__(self, network: Network, readers: Mapping[str, tuple[Reader, ...]]) -> None:
         super().__init__()

@@ -45,16 +45,16 @@ def rdoq(
 
     divergence: relative L2 error of the outputs on the calibration samples that may come of it; the coarsest step within it is searched
     for. size_bytes: instead of a divergence, what all weights may take once they are coded: the finest step within it. step: instead of
-    both, the step itself: an error of one step in one weight moves the answers by that share of their norm, about. slope: λ over the squared step. Without calibration, H is the identity, every tensor counts by its own energy, and the
-    divergence is that of the weights.
+    both, the step itself: an error of one step in one weight moves the answers by that share of their norm, about. slope: λ over the squared
+    step. Without calibration, H is the identity, every tensor counts by its own energy, and the divergence is that of the weights.
 
     Weights of products and convolutions get a step for each row, other tensors one each. Raises InvalidInput for options, and where no
     step that was tried diverges little enough.
     """
     if not 0 < divergence < 1 or slope < 0 or (step is not None and step <= 0) or (size_bytes is not None and size_bytes < 1):
         raise InvalidInput(
-            f"divergence={divergence}, step={step}, size_bytes={size_bytes}, slope={slope}: give 0 < divergence < 1, a step and a size above "
-            "0, slope from 0 up"
+            f"divergence={divergence}, step={step}, size_bytes={size_bytes}, slope={slope}: give 0 < divergence < 1, a step and a size "
+            "above 0, slope from 0 up"
         )
     job = _prepared(model, _first(calibration, samples), damping, seed, progress)
     if step is not None:
@@ -186,11 +186,9 @@ def _layers(
     if any(user.key not in moments for user in users):
         return tuple(Layer(one, own) for one, own in zip(whole, gain, strict=True)), None
     taken = len(users) == 1 and users[0].bias is not None
-    hessian = 0
-    for user in users:
-        moment = moments[user.key]
-        hessian = hessian + (moment.covariance if taken else moment.covariance + moment.mean[:, :, None] * moment.mean[:, None, :])
-    factors = [factor(one.numpy(), damping) for one in hessian]
+    found = [moments[user.key] for user in users]
+    squares = [one.covariance if taken else one.covariance + one.mean[:, :, None] * one.mean[:, None, :] for one in found]
+    factors = [factor(one.numpy(), damping) for one in torch.stack(squares).sum(0)]
     mean = moments[users[0].key].mean.numpy() if taken else None
     return tuple(Layer(one, own, by) for one, own, by in zip(whole, gain, factors, strict=True)), mean
 
@@ -198,7 +196,7 @@ def _layers(
 def _searched(
     job: _Job, limit: float, slope: float, cost: Callable[[Network], float], sense: int, progress: Callable[[str, float], None] | None
 ) -> tuple[Network, tuple[str, ...], float] | None:
-    """The step whose cost is nearest to `limit` from below. sense: 1 where cost grows with the step (divergence), -1 where it falls (bytes).
+    """The step whose cost is nearest to `limit` from below. sense: 1 where cost grows with the step (divergence), -1 where it falls (size).
 
     Secants in log-log: an error grows about in proportion to the step, and so do bytes with its inverse, as long as they are few.
     """

@@ -30,10 +30,6 @@ class Sections:
     coded: bool
     signature: bytes | None = None
 
-    @property
-    def header_bytes(self) -> int:
-        return len(_header(self))
-
 
 def join(sections: Sections) -> bytes:
     """The file."""
@@ -69,6 +65,18 @@ def split(file: bytes, what: str) -> Sections:
             raise InvalidPackage(f"{what} says that it is signed, and has no place for that; it is damaged or forged")
         rest, signature = rest[:-SIGNATURE_BYTES], rest[-SIGNATURE_BYTES:]
     return Sections(release, structure, rest, bool(flags & CODED), signature)
+
+
+def sizes(file: bytes) -> dict[str, int]:
+    """Bytes of each part of a file that `split` lets pass."""
+    found = split(file, "the package")
+    return {
+        "header": len(_header(found)),
+        "graph_and_metadata": len(found.structure),
+        "weights": len(found.weights),
+        "signature": len(found.signature or b""),
+        "hash": HASH_BYTES,
+    }
 
 
 def content_id(file: bytes) -> bytes:
