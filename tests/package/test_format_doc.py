@@ -12,7 +12,7 @@ import pytest
 
 from edgewise import coding, package
 from edgewise.coding.cursor import Cursor
-from edgewise.package import layout, minimal
+from edgewise.package import layout, minimal, update
 from edgewise.package.minimal import layout as layout_of_minimal
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
@@ -71,6 +71,16 @@ def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
     assert example[24:32] == bytes(8)
     assert example[32:64].hex() == package.open("example.edgew").content_id
     assert example[64:128] == bytes(64)
+
+
+def test_the_table_of_an_update_is_the_codes() -> None:
+    section = PARTS["Update files, `.edgewd`"]
+    offsets = {int(at): int(size) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", section, re.MULTILINE)}
+    assert offsets == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 32, 96: 32}
+    assert (update.HEAD.size, update.OWN_BYTES) == (96, 32)
+    assert bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", section)[1]) == update.MAGIC  # type: ignore[index]
+    sizes = [struct.calcsize("<" + letters) for letters in ("8s", "H", "H", "I", "Q", "Q", "32s", "32s")]
+    assert update.HEAD.format == "<8sHHIQQ32s32s" and sizes == list(offsets.values())[:-1]
 
 
 def test_every_field_of_the_manifest_is_in_the_document() -> None:
