@@ -57,6 +57,16 @@ def fashion() -> Path:
     return folder
 
 
+def mnist() -> Path:
+    """The folder with MNIST's four IDX files, EDGEWISE_DATA/mnist; each is held against its number of samples when it is read."""
+    folder = Path(os.environ.get("EDGEWISE_DATA", "data")) / "mnist"
+    if not folder.is_dir():
+        raise SystemExit(
+            f"{folder} doesn't exist; put MNIST's four IDX files there, or let EDGEWISE_DATA name the folder that holds mnist/"
+        )
+    return folder
+
+
 def commit() -> str:
     """The commit of the working tree, with "+changes" when it isn't clean (results apart)."""
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from edgewise.measure import table as tables
 from edgewise.models import Intake
 from edgewise.models.resnet import ResNet
 from edgewise.records import Study
-from edgewise.search import planning, pruning
+from edgewise.search import planning, pruning, sizing
 from edgewise.search.limits import Limits
 from edgewise.search.origin import remade
 from edgewise.train import train
@@ -120,6 +120,24 @@ def test_bytes_alone_are_pruned_for_without_a_table(task, net, tmp_path):
         result = ew.fit(net, task, budget=ew.Budget(size_bytes=limit, max_drop=0.5), epochs=2, out=tmp_path, **ASKED)
     assert result.met and limit * 0.7 < result.best.size_bytes <= limit, result.study.verdict.summary
     assert not result.study.tables and any(one.width < one.units for one in result.study.widths)
+
+
+def test_bytes_alone_are_rounded_for_without_training(task, net, tmp_path, monkeypatch):
+    monkeypatch.setattr(search.climb, "RUNGS", (sizing.sized,))
+    result = ew.fit(net, task, budget=ew.Budget(size_bytes=6000, max_drop=0.1), epochs=1, out=tmp_path, **ASKED)
+    assert result.met, result.study.verdict.summary
+    chosen = result.study.trial(result.study.verdict.trial)
+    assert chosen.recipe.startswith("rdoq(size_bytes=") and chosen.recipe.endswith("> code(profile='minimal')")
+    assert (tmp_path / "model.edgew").stat().st_size == result.best.size_bytes <= 6000
+    assert ew.package.open(tmp_path / "model.edgew").profile == "minimal"
+
+
+def test_what_rounding_does_not_reach_is_trained_for(task, net, monkeypatch):
+    monkeypatch.setattr(search.climb, "RUNGS", (sizing.sized,))
+    result = ew.fit(net, task, budget=ew.Budget(size_bytes=1500, max_drop=0.0), epochs=1, **ASKED)
+    tried = [trial.recipe for trial in result.study.trials if trial.rung == "size"]
+    assert [recipe.split("(")[0] for recipe in tried][:3] == ["code", "rdoq", "penalize"]
+    assert f"epochs={sizing.LONGER}" in tried[2]
 
 
 def test_bytes_out_of_reach_are_said_before_anything_is_trained(task, net, monkeypatch):

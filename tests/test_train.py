@@ -308,3 +308,17 @@ def test_training_is_in_bf16_where_the_cpu_multiplies_it(monkeypatch, sets, prec
     assert native_precision() == precision
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert native_precision() == "fp32"
+
+
+def test_adjust_is_called_before_every_step_with_where_it_stands():
+    seen, values = [], []
+
+    def adjust(module, step, steps):
+        seen.append((step, steps))
+        values.append(float(module[0].weight.detach().abs().sum()))
+        with torch.no_grad():
+            module[0].weight.zero_()
+
+    train(net(), Blobs(), epochs=2, batch_size=16, learning_rate=0.01, adjust=adjust)
+    assert seen == [(step, 8) for step in range(8)]
+    assert all(value < 0.1 * values[0] for value in values[1:])  # what one step makes of zeros

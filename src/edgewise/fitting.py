@@ -16,7 +16,7 @@ from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, summary
 from edgewise.interrupts import interruptible
 from edgewise.models import Intake
-from edgewise.recipe import parse
+from edgewise.recipe import epochs, parse
 from edgewise.records import Device, Study, Trial
 from edgewise.search.account import effects, widths
 from edgewise.search.asked import Asked, chosen_engines, usual_epochs, versions
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 STUDY_FORMAT = 1
 
-# For the estimate that is given before the work; the epochs are distill's own.
-VERDICT_SECONDS, DISTILL_EPOCHS = 60.0, 3
+# For the estimate that is given before the work.
+VERDICT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -293,10 +293,10 @@ def _pruning_seconds(asked: Asked, operations: int, samples: int) -> float:
 
 def _recipe_seconds(asked: Asked, operations: int, samples: int) -> float:
     """What the steps of the one recipe take: those that train, about as long as they would on the dense model."""
-    epochs = [step.arguments.get("epochs", DISTILL_EPOCHS) for step in parse(asked.recipe).steps if step.name == "distill"]
-    prunes = any(step.name == "prune" for step in parse(asked.recipe).steps)
+    steps = parse(asked.recipe).steps
+    prunes = any(step.name == "prune" and step.arguments.get("of") != "weights" for step in steps)
     table_s = SURVEY_SECONDS + asked.table_seconds if prunes else 0.0
-    return table_s + sum(training_seconds(operations, count * samples) for count in epochs)
+    return table_s + sum(training_seconds(operations, count * samples) for step in steps if (count := epochs(step)))
 
 
 def _judged(one: _Searched) -> Result:

@@ -120,6 +120,12 @@ def options(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in SUPPLIED)
 
 
+def epochs(step: Step) -> int:
+    """How often a step goes through the training data: what it says, or its pass's default; 0 for one that doesn't train."""
+    usual = inspect.signature(registry.load("pass", step.name)).parameters.get("epochs")
+    return int(step.arguments.get("epochs", usual.default if usual else 0))
+
+
 def level(function: Callable[..., Any]) -> Level:
     """What a pass takes first: a torch module, an exported graph, or a package. Its annotation says so."""
     first = next(iter(inspect.signature(function).parameters.values()))

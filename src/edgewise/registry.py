@@ -17,8 +17,12 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "pass": {
         "prune": "edgewise.compress.prune.pruning:prune",
+        "sparsify": "edgewise.compress.prune.sparsify:sparsify",
+        "share": "edgewise.compress.share.sharing:share",
         "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
+        "penalize": "edgewise.compress.rate.penalize:penalize",
+        "rdoq": "edgewise.compress.rate.rdoq:rdoq",
         "lower": "edgewise.compress.lower:lower",
         "code": "edgewise.compress.code:code",
     },

@@ -22,11 +22,13 @@ from edgewise.checkpoint import History, resume, save
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.steps import CHOICES, Batch, Descent, Objective, Trainable, draws_apart, make_optimizer, place, supervised
 
-__all__ = ["Batch", "Objective", "Progress", "Stopper", "Trainable", "Trained", "schedule", "train"]
+__all__ = ["Adjust", "Batch", "Objective", "Progress", "Stopper", "Trainable", "Trained", "schedule", "train"]
 
 # The validation metrics of the epochs so far (their losses where nothing validates) -> why it is hopeless to go on, or None.
 Stopper = Callable[[Sequence[float]], str | None]
 Validate = Callable[[torch.nn.Module], float]
+# (network, step, steps): may change its weights and buffers in place.
+Adjust = Callable[[torch.nn.Module, int, int], None]
 Clock = Callable[[], float]
 
 # What has to be the same for a training to go on where it stopped.
@@ -87,6 +89,7 @@ def train(
     average: float = 0.0,
     precision: Literal["fp32", "bf16"] = "fp32",
     device: str = "auto",
+    adjust: Adjust | None = None,
     validate: Validate | None = None,
     keep_best: bool = False,
     stopper: Stopper | None = None,
@@ -103,7 +106,9 @@ def train(
     optimizer: SGD with Nesterov momentum, or AdamW (`momentum` is its first beta). Decay is applied to weights of rank 2 and more only.
     average: decay per step of an exponential moving average of the weights, which is then what is returned (0 switches it off).
     precision: "bf16" computes under autocast; weights stay fp32. device: of torch; "auto" is the GPU when there is one.
-    validate: called after every epoch with the network in eval mode; higher is better. keep_best: return the weights of its best epoch.
+    adjust: called before every step, to prune on a schedule, say; what it goes by has to be the step or the network's state, or a training
+    that is resumed differs. validate: called after every epoch with the network in eval mode; higher is better.
+    keep_best: return the weights of its best epoch.
     stopper: called between epochs; a reason that it gives ends the training.
     max_seconds: a few steps are timed first; the schedule then spans as many as fit. That number is kept: a machine that slows down
     afterwards takes longer. checkpoint: a folder written after every epoch and resumed from, with the same settings; identity: settings of
@@ -146,6 +151,8 @@ def train(
                 break
             for group in updates.param_groups:
                 group["lr"] = schedule(step, steps, peak=learning_rate)
+            if adjust:
+                adjust(net, step, steps)
             loss = descent.step(inputs, targets)
             if mean is not None:
                 _blend(mean, net, average, step)

@@ -105,3 +105,26 @@ def test_what_is_refused(edgewise: Edgewise, net: Path, tmp_path: Path) -> None:
         assert code == 2 and message in " ".join(err.split()), (arguments, err)
     assert (packed.read_bytes(), net.read_bytes()) == (before, source)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_minimal_profile(edgewise: Edgewise, tmp_path: Path, net: Path) -> None:
+    graph = Graph.from_proto(graphs.mlp(hidden=4)[0])
+    graph.save(tmp_path / "small.onnx")
+    out = tmp_path / "small.edgew"
+    code, said, err = edgewise("pack", tmp_path / "small.onnx", "-o", out, "--profile", "minimal", "--labels", "a,b,c,d")
+    assert (code, err) == (0, ""), err
+    assert "the same weights to the bit" in " ".join(said.split())
+    assert package.open(out).profile == "minimal"
+    code, said, err = edgewise("inspect", out)
+    assert (code, err) == (0, ""), err
+    assert max(map(len, said.splitlines())) <= 80
+    text = " ".join(said.split())
+    assert f"an edgewise package (minimal profile), {out.stat().st_size} B" in text
+    for part in ("header 7 B", "graph and metadata", "weights", "hash 8 B", "labels 4: a, b, c, d"):
+        assert part in text
+    assert "What it measured" not in text
+    for model, profile, wrong in ((net, "minimal", "no place for"), (tmp_path / "small.onnx", "tiny", "profile='tiny' isn't known")):
+        code, _, err = edgewise("pack", model, "-o", tmp_path / "other.edgew", "--profile", profile)
+        assert code == 2
+        assert wrong in " ".join(err.split())
+    assert not (tmp_path / "other.edgew").exists()

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgewise import package
-from edgewise.package import layout, update
+from edgewise import coding, package
+from edgewise.coding.cursor import Cursor
+from edgewise.package import layout, minimal, update
+from edgewise.package.minimal import layout as layout_of_minimal
 
-TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text()
+# Its parts, by headings of the first level: each form of file has its own offsets and its own bytes.
+PARTS = dict(re.findall(r"^# (.*?)\n(.*?)(?=^# |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+TEXT, MINIMAL = PARTS["The `.edgew` format, version 1.0"], PARTS["The minimal profile"]
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where the page's examples wrote their files."""
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    exec(compile(code, "docs/format.md", "exec"), {})
-    return (tmp_path / "example.edgew").read_bytes()
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", TEXT + MINIMAL, re.DOTALL):
+        exec(compile(code, "docs/format.md", "exec"), names)
+    return tmp_path
+
+
+@pytest.fixture
+def example(written: Path) -> bytes:
+    return (written / "example.edgew").read_bytes()
 
 
 def hexdump_line(data: bytes, at: int) -> str:
@@ -47,7 +61,7 @@ def test_the_figures_in_the_text_are_the_files(example: bytes) -> None:
 
 
 def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
-    offsets = dict(re.findall(r"^\| (\d+) \| (\d+) \|", TEXT.partition("# Update files")[0], re.MULTILINE))
+    offsets = dict(re.findall(r"^\| (\d+) \| (\d+) \|", TEXT, re.MULTILINE))
     assert {int(at): int(size) for at, size in offsets.items()} == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 64}
     assert struct.calcsize("<8sHHIQ") == 24
     assert layout.PREAMBLE_BYTES == 128
@@ -60,7 +74,7 @@ def test_the_table_of_offsets_is_the_codes(example: bytes) -> None:
 
 
 def test_the_table_of_an_update_is_the_codes() -> None:
-    section = TEXT.partition("# Update files")[2]
+    section = PARTS["Update files, `.edgewd`"]
     offsets = {int(at): int(size) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", section, re.MULTILINE)}
     assert offsets == {0: 8, 8: 2, 10: 2, 12: 4, 16: 8, 24: 8, 32: 32, 64: 32, 96: 32}
     assert (update.HEAD.size, update.OWN_BYTES) == (96, 32)
@@ -75,3 +89,27 @@ def test_every_field_of_the_manifest_is_in_the_document() -> None:
     for record in (package.Manifest, package.Entry, package.Tensor, package.Member):
         for field in fields(record):
             assert f"`{field.name}`" in TEXT, f"{record.__name__}.{field.name} isn't described"
+
+
+def test_the_minimal_hexdump_is_the_files(written: Path) -> None:
+    file = (written / "minimal.edgew").read_bytes()
+    shown = [line for line in MINIMAL.splitlines() if re.match(r"[0-9a-f]{8}  ", line)]
+    assert shown == [hexdump_line(file, at) for at in range(0, len(file), 16)], "put these lines in docs/format.md"
+    assert file[:3] == bytes.fromhex(re.search(r"magic `([0-9A-F ]+)`", MINIMAL)[1])  # type: ignore[index]
+
+
+def test_what_the_minimal_example_says_is_in_the_file(written: Path) -> None:
+    file = (written / "minimal.edgew").read_bytes()
+    found = layout_of_minimal.split(file, "the example")
+    cursor = Cursor(found.structure)
+    length = cursor.varint()
+    plain = coding.decode(cursor.rest(), (length,), np.uint8).tobytes()
+    assert plain == bytes.fromhex("".join(re.findall(r"^\| `([0-9a-f ]+)` \|", MINIMAL, re.MULTILINE)))
+    start = minimal.sizes(file)["header"] + len(found.structure)
+    words = " ".join(MINIMAL.split())
+    assert f"a file of {len(file)} bytes" in words
+    assert f"this takes {len(found.structure)} bytes. They stand for {length}:" in words
+    assert f"The weights begin at {start}:" in words
+    assert found.weights[0] == coding.CODERS["sparse"].number == 5
+    assert f"the SHA-256 of the {len(file) - layout_of_minimal.HASH_BYTES} before" in words
+    assert minimal.content_id(file) == hashlib.sha256(file[: -layout_of_minimal.HASH_BYTES]).digest()

@@ -52,7 +52,7 @@ def _of_package(file: Path) -> tuple[dict[str, Any], Any]:
     if graph is not None:
         record["graph"] = _graph_record(graph)
         for shown, entry in zip(record["entries"], found.manifest.entries, strict=True):
-            shown["weights"] = rows(found, entry)
+            shown["weights"] = rows(found, entry) if found.profile == "full" else []  # the other streams them together
     return record, lambda: _show_package(file, found, graph)
 
 
@@ -92,12 +92,34 @@ def _graph_record(graph: Graph) -> dict[str, Any]:
 
 
 def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
-    from edgewise.cli.terminal import clean, console, facts, listing, section
+    from edgewise.cli.terminal import clean, console, facts, section
+    from edgewise.report import numbers
+
+    out, manifest = console(), found.manifest
+    out.print(
+        _headline(file, f"an edgewise package{_profile(found)}, {numbers.size(found.size_bytes)}; every byte verified, {_signed(found)}")
+    )
+    if found.profile == "full":
+        _show_entries(found)
+    else:
+        parts = found.describe()["part_bytes"].items()
+        section(out, "Inside", facts([(what.replace("_", " "), numbers.size(size)) for what, size in parts if size]))
+    section(out, "Takes and gives", facts(_uses(found, graph)))
+    section(out, "Where it came from", facts([*_origin(manifest.provenance), *_release(found)]))
+    if found.profile == "minimal":
+        return
+    if manifest.measured is None:
+        section(out, "What it measured", "nothing yet: it was packed without a verdict (`edgewise fit` stores one)")
+    else:
+        section(out, clean(f"What it measured on {manifest.measured.device}", 120), facts(_figures(manifest.measured)))
+
+
+def _show_entries(found: Package) -> None:
+    from edgewise.cli.terminal import clean, console, listing, section
     from edgewise.cli.weights import by_tensor
     from edgewise.report import numbers
 
     out, manifest = console(), found.manifest
-    out.print(_headline(file, f"an edgewise package, {numbers.size(found.size_bytes)}; every byte verified, {_signed(found)}"))
     entries = listing("entry", "kind", "parameters", "stored in", "graph", right=("parameters", "stored in", "graph"))
     for entry in manifest.entries:
         stored = sum(tensor.length for tensor in entry.tensors)
@@ -110,12 +132,10 @@ def _show_package(file: Path, found: Package, graph: Graph | None) -> None:
     if manifest.entry("main").tensors:
         table, left = by_tensor(found, manifest.entry("main"), MOST_TENSORS)
         section(out, f"Largest weights ({left} more not shown)" if left else "Weights", table)
-    section(out, "Takes and gives", facts(_uses(found, graph)))
-    section(out, "Where it came from", facts([*_origin(manifest.provenance), *_release(found)]))
-    if manifest.measured is None:
-        section(out, "What it measured", "nothing yet: it was packed without a verdict (`edgewise fit` stores one)")
-    else:
-        section(out, clean(f"What it measured on {manifest.measured.device}", 120), facts(_figures(manifest.measured)))
+
+
+def _profile(found: Package) -> str:
+    return "" if found.profile == "full" else " (minimal profile)"
 
 
 def _signed(found: Package) -> str:

@@ -29,20 +29,23 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     def command(
         model: Annotated[Path, typer.Argument(help="An ONNX file; weights in files beside it come along.", metavar="MODEL")],
         out: Annotated[Path, typer.Option("--out", "-o", help="The package to write.", metavar="FILE")],
+        profile: Annotated[
+            str, typer.Option(help="minimal: the fewest bytes, for very small models; inner names go.", metavar="full|minimal")
+        ] = "full",
         **options: Any,
     ) -> None:
         """Pack an ONNX file: the same model to the bit, its weights coded in fewer bytes. No data, no training.
 
         Example: edgewise pack model.onnx -o model.edgew --coders all
         """
-        graph, packed = pack(model, out, **derive.collect(building, options))
+        graph, packed = pack(model, out, profile=profile, **derive.collect(building, options))
         _show(graph.size_bytes, out, packed)
 
     return derive.with_options(command, building)
 
 
-def pack(model: Path, out: Path, **options: Any) -> tuple[Graph, Package]:
-    """Write the package of an ONNX file; options as of `package.build`. Raises InvalidModel or InvalidInput."""
+def pack(model: Path, out: Path, *, profile: str = "full", **options: Any) -> tuple[Graph, Package]:
+    """Write the package of an ONNX file, and read it; options as of `package.build`. Raises InvalidModel or InvalidInput."""
     from edgewise import __version__, package
     from edgewise.graph import Graph
 
@@ -54,8 +57,8 @@ def pack(model: Path, out: Path, **options: Any) -> tuple[Graph, Package]:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     origin = package.Provenance(model=model.name, source_sha256=graph.sha256, versions={"edgewise": __version__})
     found = package.build(graph, created=created, provenance=origin, **options)
-    found.save(out)
-    return graph, found
+    found.save(out, profile=profile)  # type: ignore[arg-type]  # (`save` refuses others)
+    return graph, found if profile == "full" else package.open(out)
 
 
 def _show(before: int, out: Path, packed: Package) -> None:
@@ -64,6 +67,9 @@ def _show(before: int, out: Path, packed: Package) -> None:
     from edgewise.report import numbers
 
     shown = console()
+    if packed.profile == "minimal":
+        shown.print(clean(f"{out}  {numbers.size(packed.size_bytes)} for {numbers.size(before)} of ONNX: the same weights to the bit"))
+        return
     raw, stored, table = by_coder(packed)
     shown.print(clean(f"{out}  {numbers.size(packed.size_bytes)} for {numbers.size(before)} of ONNX, the same to the bit"))
     if table.row_count:

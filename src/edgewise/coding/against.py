@@ -181,7 +181,7 @@ def _steps_of(blob: bytes, values: np.ndarray) -> tuple[np.ndarray, int | None]:
     for axis in (_FIRST, _LAST):
         used = _by_place(values, axis).any(axis=1)
         if int(np.count_nonzero(used)) == len(steps):
-            spread = np.zeros(len(used), np.float32)
+            spread = np.zeros(used.shape, np.float32)
             spread[used] = steps
             product = np.rint(np.divide(values, _along(spread, values.ndim, axis), out=np.zeros_like(values), where=values != 0))
             if np.array_equal(product * _along(spread, values.ndim, axis), values):

@@ -61,18 +61,8 @@ def distill(
     Raises InvalidInput for options and for a teacher whose outputs have other shapes, InvalidData where labels are needed and missing.
     """
     _check(model, teacher, weight, temperature, hidden, kept)
-    notes = []
-    if task.split("train").targets is None:
-        if weight == 0:
-            raise InvalidData("weight=0 trains on labels alone, and the data has none; give a teacher and a weight above 0")
-        if weight < 1:
-            notes.append(f"the data has no labels: weight is 1 instead of {weight:g}, the teacher is all that is learned from")
-        task, weight = _without_labels(task), 1.0
     names = dict(kept or {}) if hidden else {}
-    objective: Objective | None = None
-    if teacher is not None and (weight or hidden):
-        ask = asking(teacher, tuple(names), place("auto"))
-        objective = blended(task, ask, weight=weight, temperature=temperature, hidden=hidden, kept=names)
+    task, objective, notes, weight = learning(task, teacher, weight=weight, temperature=temperature, hidden=hidden, kept=names)
 
     def tell(at: Progress) -> None:
         if progress:
@@ -96,7 +86,28 @@ def distill(
         progress=tell,
     )
     touched, skipped = _account(_weights(model), _weights(trained.model))
-    return Compressed(trained.model, touched, skipped, (*notes, *_told(trained, max_seconds)))
+    return Compressed(trained.model, touched, skipped, (*notes, *told(trained, max_seconds)))
+
+
+def learning(
+    task: TrainingTask, teacher: Teacher | None, *, weight: float, temperature: float, hidden: float = 0.0, kept: Kept | None = None
+) -> tuple[TrainingTask, Objective | None, list[str], float]:
+    """The task and the objective to train on (None: the task's own loss), what is to be said of it, and the weight that it came to.
+
+    Without labels the teacher is all that is learned from. Raises InvalidData for weight 0 then.
+    """
+    notes = []
+    if task.split("train").targets is None:
+        if weight == 0:
+            raise InvalidData("weight=0 trains on labels alone, and the data has none; give a teacher and a weight above 0")
+        if weight < 1:
+            notes.append(f"the data has no labels: weight is 1 instead of {weight:g}, the teacher is all that is learned from")
+        task, weight = _without_labels(task), 1.0
+    names = dict(kept or {})
+    if teacher is None or not (weight or hidden):
+        return task, None, notes, weight
+    ask = asking(teacher, tuple(names), place("auto"))
+    return task, blended(task, ask, weight=weight, temperature=temperature, hidden=hidden, kept=names), notes, weight
 
 
 def teacher_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -232,7 +243,7 @@ def _account(before: Mapping[str, nn.Parameter], after: Mapping[str, nn.Paramete
     return tuple(name for name in before if name not in skipped), skipped
 
 
-def _told(trained: Trained, max_seconds: float | None) -> tuple[str, ...]:
+def told(trained: Trained, max_seconds: float | None) -> tuple[str, ...]:
     notes = [
         f"loss by epoch: {', '.join(f'{loss:.4g}' for loss in trained.losses)}",
         f"{len(trained.losses)} epochs in {trained.seconds:.1f} s",

@@ -12,6 +12,7 @@ from edgewise.graph.parts import Coupling, Part, Slice, found_again, parts
 from edgewise.graph.reading import canonical, read
 from edgewise.graph.shapes import infer_shapes, set_axes, set_batch
 from edgewise.graph.shrink import shrink
+from edgewise.graph.sparsity import mark_sparse, sparse_weights
 from edgewise.graph.trainable import trainable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "fold",
     "found_again",
     "infer_shapes",
+    "mark_sparse",
     "parameters",
     "parts",
     "read",
@@ -35,6 +37,7 @@ __all__ = [
     "set_axes",
     "set_batch",
     "shrink",
+    "sparse_weights",
     "summary",
     "taps",
     "total",

@@ -15,6 +15,7 @@ from edgewise.graph.folding import FLOATS, evaluate, fold_constants
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index, all_names, fresh, rename_tensors, subgraphs
 from edgewise.graph.shapes import inferred
+from edgewise.graph.sparsity import set_sparse, sparse_weights
 from edgewise.graph.targets import constant_targets
 
 # Key in the model's metadata: a JSON list of the floating initializers that are known to be no parameters.
@@ -40,7 +41,7 @@ def trainable(graph: Graph | onnx.ModelProto, *, what: str = "the model") -> Gra
         proto, notes = onnx.ModelProto(), ()
         proto.CopyFrom(graph)
         check(proto, what)
-    fixed = fixed_weights(proto)
+    fixed, sparse = fixed_weights(proto), sparse_weights(proto)
     known = {tensor.name for tensor in proto.graph.initializer}
     proto, more = canonicalise(proto)
     if not isinstance(graph, Graph):
@@ -57,6 +58,7 @@ def trainable(graph: Graph | onnx.ModelProto, *, what: str = "the model") -> Gra
     if fixed is not None:
         _drop_zero_biases(proto, _floating(proto) - derived)
         mark_fixed(proto, _floating(proto) - derived)
+    set_sparse(proto, sparse & _floating(proto))
     return Graph.from_proto(proto, (*notes, *more, *unknown))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import Graph, Index
 from edgewise.graph.folding import FLOATS
+from edgewise.graph.sparsity import sparse_weights
 from edgewise.graph.trainable import fixed_weights
 from edgewise.models.binding import to_proto, to_tensor
 from edgewise.models.plan import execute, make_plan
@@ -48,6 +49,9 @@ class Network(nn.Module):
     In training mode BatchNormalization uses the batch's statistics and moves the running ones, as torch's does. A graph has no dropout.
     Parameters are called as their initializers, escaped (see `escaped`), because torch forbids dots: `state_dict` holds ":conv1:weight".
 
+    Weights that the graph marks as sparse (`graph.mark_sparse`) train under a mask: what is zero gets no gradient and stays zero, whoever
+    trains. The masks are buffers of bools, part of `state_dict`; `masks` lists them.
+
     Raises InvalidModel, which names node and operator, for what can't be run in torch: quantized nodes, control flow, custom operators.
     """
 
@@ -68,6 +72,7 @@ class Network(nn.Module):
                 self.register_buffer(escaped(name), tensor)
             else:
                 self.register_parameter(escaped(name), nn.Parameter(tensor))
+        self._masked = self._mask(sparse_weights(graph.proto))
         self.eval()
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -102,6 +107,10 @@ class Network(nn.Module):
         """Parameters and running statistics by initializer, in the order in which the graph reads them."""
         return {name: self.weight(name) for _, name in self._plan.held if name not in self._plan.constants}
 
+    def masks(self) -> dict[str, Tensor]:
+        """Of the sparse weights by initializer: True where an element may be other than zero. Change them in place, with the weights."""
+        return {unescaped(key): self.get_buffer(mask) for _, key, mask in self._masked}
+
     def to_graph(self) -> Graph:
         """The structure with the weights as they are now, batch norms kept. `edgewise.graph.fold` makes it ready for engines."""
         proto = self.structure.copy_proto()
@@ -131,8 +140,18 @@ class Network(nn.Module):
         parameters, buffers = self._parameters, self._buffers
         for slot, key in self._held:
             values[slot] = parameters[key] if key in parameters else buffers[key]
+        if self.training:
+            for slot, _, mask in self._masked:
+                values[slot] = values[slot] * buffers[mask]
         execute(self._plan.training if self.training else self._plan.evaluation, values, frozenset(taps))
         return values
+
+    def _mask(self, sparse: frozenset[str]) -> tuple[tuple[int, str, str], ...]:
+        """Register the mask of each sparse parameter: (slot, its key, the mask's)."""
+        found = [(slot, key, f"mask{key}") for slot, key in self._held if key in self._parameters and unescaped(key) in sparse]
+        for _, key, mask in found:
+            self.register_buffer(mask, self.get_parameter(key).detach() != 0)
+        return tuple(found)
 
     def _wants(self) -> str:
         return "the network takes " + ", ".join(f"{spec.name} {spec.shape}" for spec in self.structure.signature.inputs)

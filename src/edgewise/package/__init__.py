@@ -9,11 +9,12 @@ from edgewise.package.coded import Coders, coder_of
 from edgewise.package.file import open, save
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Entry, Manifest, Measured, Member, Provenance, Tensor, stored_bytes
-from edgewise.package.package import Package
+from edgewise.package.minimal import compacted
+from edgewise.package.package import Package, Profile
 from edgewise.package.signing import Trust
 from edgewise.package.update import diff, patch
 
 __all__ = [
-    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "Package", "Provenance", "Tensor", "Trust", "build", "coder_of",
-    "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
+    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "Package", "Profile", "Provenance", "Tensor", "Trust", "build",
+    "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
 ]  # fmt: skip

@@ -40,34 +40,33 @@ def chosen(coders: Coders, elements: int) -> Collection[str]:
 
 def encode_tensor(data: bytes, dtype: str, shape: tuple[int, ...], coders: Collection[str]) -> bytes | None:
     """`data`, as ONNX's raw_data has it, in fewer bytes; None where coding saves nothing."""
-    values = elements(data, dtype, shape) if coders and math.prod(shape) else None
-    if values is None:
+    if not coders or not math.prod(shape):
         return None
+    if raw(values := elements(data, dtype, shape), dtype) != data:
+        return None  # the last byte's unused bits say something
     blob = coding.encode(values, coders=coders)
     return blob if len(blob) < len(data) else None
 
 
 def decode_tensor(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> memoryview:
     """What `encode_tensor` was given. Allocates in proportion to dtype and shape, whatever `data` claims. Raises InvalidInput."""
-    kind, laid = _laid(dtype, shape)
-    return raw_data(coding.decode(data, laid, kind), dtype)
+    kind, laid = layout(dtype, shape)
+    return raw(coding.decode(data, laid, kind), dtype)
 
 
-def elements(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """raw_data as the array that is coded, see `_laid`; None where the unused bits of the last byte say something, which it can't hold."""
-    kind, laid = _laid(dtype, shape)
+def elements(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """What is coded for ONNX's raw_data, laid out as `layout` says."""
+    kind, laid = layout(dtype, shape)
     bits = BITS[dtype]
     if bits >= 8:
         return np.frombuffer(data, kind.newbyteorder("<")).reshape(laid).astype(kind, copy=False)
     numbers = unpack(data, bits, math.prod(shape))
-    if pack(numbers, bits) != bytes(data):
-        return None
     if dtype in _SIGNED:
         numbers = (numbers << (8 - bits)).view(np.int8) >> (8 - bits)
     return numbers.reshape(laid)
 
 
-def raw_data(values: np.ndarray, dtype: str) -> memoryview:
+def raw(values: np.ndarray, dtype: str) -> memoryview:
     """Undoes `elements`. Raises InvalidInput for numbers that the dtype can't hold."""
     bits = BITS[dtype]
     if bits >= 8:
@@ -75,8 +74,7 @@ def raw_data(values: np.ndarray, dtype: str) -> memoryview:
     lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if dtype in _SIGNED else (0, (1 << bits) - 1)
     if values.size and not lowest <= int(values.min()) <= int(values.max()) <= highest:
         raise InvalidInput(f"coded data has numbers that {dtype} can't hold: it is damaged or forged; copy it again")
-    numbers = values.ravel().view(np.uint8) & np.uint8((1 << bits) - 1)
-    return memoryview(pack(numbers, bits))
+    return memoryview(pack(values.ravel().view(np.uint8) & np.uint8((1 << bits) - 1), bits))
 
 
 def coder_of(data: bytes | memoryview) -> str:
@@ -114,7 +112,7 @@ def _filters(lzma: Any) -> list[dict[str, int]]:
     return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY, "pb": 0}]
 
 
-def _laid(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype, tuple[int, ...]]:
+def layout(dtype: str, shape: tuple[int, ...]) -> tuple[np.dtype, tuple[int, ...]]:
     """The elements that are coded for `dtype`, and their shape: one each, of their own kind where numpy has it, else their bits."""
     if dtype in _PARTS:
         return np.dtype(_PARTS[dtype]), (*shape, 2)

@@ -11,24 +11,31 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import BinaryIO
 
-from edgewise.errors import InvalidPackage
-from edgewise.package import atomic, layout, signing
+from edgewise.errors import InvalidInput, InvalidPackage
+from edgewise.package import atomic, layout, minimal, signing
 from edgewise.package.check import check
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Manifest, aligned, decode
-from edgewise.package.package import Package
+from edgewise.package.package import Package, Profile
 
 _CHUNK = 2**20
 
 
-def save(package: Package, path: str | os.PathLike[str]) -> None:
+def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
     """Write `package` to `path`: after a crash or a full disk, at any moment, the old file is there or the new one, never a mixture.
 
+    profile: "minimal" is for very small models (see `minimal.encode`, which says what it leaves out); None is the package's own.
     Raises InvalidInput when it can't be written.
     """
+    if profile not in (None, "full", "minimal"):
+        raise InvalidInput(f"profile={profile!r} isn't known; give 'full' or 'minimal'")
+    if profile == "full" and package.profile == "minimal":
+        package = minimal.full(package)
+    compact = (profile or package.profile) == "minimal"
+    pieces = [minimal.encode(package)] if compact else _pieces(package)
 
     def fill(file: BinaryIO) -> None:
-        for piece in _pieces(package):
+        for piece in pieces:
             file.write(piece)
 
     atomic.write(path, fill)
@@ -49,6 +56,13 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: s
             if size > limits.file_bytes:
                 raise InvalidPackage(f"{what} has {size:,} bytes, over {limits.file_bytes:,}; raise Limits.file_bytes if you trust it")
             start = _exactly(file, min(size, layout.PREAMBLE_BYTES), what)
+            if start.startswith(minimal.MAGIC):
+                # Read whole; of one over the limit, just enough to be refused.
+                rest = _exactly(file, max(min(size, limits.minimal_bytes + 1) - len(start), 0), what)
+                package = minimal.decode(start + rest, what, limits=limits)
+                if trust is not None:
+                    signing.require(package, trust)
+                return package
             preamble = layout.read(start, size, what, limits)
             encoded = _exactly(file, preamble.manifest_bytes, what)
             if layout.content_id(preamble.head, encoded) != preamble.content_id:

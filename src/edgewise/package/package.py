@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ from edgewise.graph import Graph
 from edgewise.package import coded, layout, weights
 from edgewise.package.manifest import Entry, Manifest, Member, Tensor, aligned
 from edgewise.types import Execution, Signature
+
+Profile = Literal["full", "minimal"]
 
 # What a manifest's "kind" stands for.
 PREPROCESS: dict[str, type] = {"image": ImagePreprocess}
@@ -30,6 +32,7 @@ class Package:
     members: name -> bytes; of an opened file, views into the mapped file, which cost memory only where they are read.
     encoded: the manifest as it stands in the file. A newer release may have written more in it than `manifest` knows; saving keeps that.
     source: names the package in errors. signature_bytes: the Ed25519 signature of the content id, or empty; nobody has checked it yet.
+    compact: the file without its signature, where it is one of the minimal profile; the rest is then what it stands for.
     """
 
     manifest: Manifest
@@ -38,6 +41,7 @@ class Package:
     minor: int = layout.MINOR
     source: str = "the package"
     signature_bytes: bytes = b""
+    compact: bytes | None = None
 
     @property
     def head(self) -> bytes:
@@ -46,12 +50,21 @@ class Package:
 
     @cached_property
     def content_id(self) -> str:
-        """SHA-256 over the header and the manifest, which holds every member's: two packages with one id are the same to the bit."""
+        """SHA-256 over the header and the manifest, which holds every member's: two packages with one id are the same to the bit.
+
+        Of the minimal profile: over the file's bytes before its signature.
+        """
+        if self.compact is not None:
+            from edgewise.package.minimal.layout import content_id
+
+            return content_id(self.compact).hex()
         return layout.content_id(self.head, self.encoded).hex()
 
     @property
     def size_bytes(self) -> int:
         """Of the file."""
+        if self.compact is not None:
+            return len(self.compact) + len(self.signature_bytes)
         last = self.manifest.members[-1]
         return aligned(layout.PREAMBLE_BYTES + len(self.encoded)) + last.offset + last.length
 
@@ -100,18 +113,31 @@ class Package:
             shown["weight_bytes"] = sum(tensor.length for tensor in entry.tensors)
         return {
             "format": f"{layout.MAJOR}.{self.minor}",
+            "profile": self.profile,
             "content_id": self.content_id,
             "signed": bool(self.signature_bytes),
             "size_bytes": self.size_bytes,
-            "manifest_bytes": len(self.encoded),
+            **self._part_bytes(),
             **plain,
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def _part_bytes(self) -> dict[str, Any]:
+        if self.compact is None:
+            return {"manifest_bytes": len(self.encoded)}
+        from edgewise.package import minimal
+
+        return {"part_bytes": minimal.sizes(minimal.encode(self))}
+
+    @property
+    def profile(self) -> Profile:
+        """Which form its file has."""
+        return "full" if self.compact is None else "minimal"
+
+    def save(self, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
         """Write the file: all of it, or nothing (see `edgewise.package.save`)."""
         from edgewise.package.file import save
 
-        save(self, path)
+        save(self, path, profile=profile)
 
     def _onnx(self, name: str) -> tuple[Entry, bytes]:
         entry = self.manifest.entry(name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import msgspec
+import numpy as np
 
 from edgewise import coding
 from edgewise.coding import against
@@ -210,14 +211,20 @@ def _encoded_tensor(new: Package, row: Tensor, known: Tensor | None, reference: 
         return bytes([_COPIED]) + varint(reference)
     found = [bytes([_STORED]) + framed(stored)]
     data = new.read(row)
-    values = coded.elements(data, row.dtype, row.shape)
+    values = _held(data, row)
     coders = _coders_of(stored, data, row) if reencode else None
     if values is not None and values.size and coders is not None:
-        if known is not None and (before := coded.elements(old.read(known), known.dtype, known.shape)) is not None:
+        if known is not None and (before := _held(old.read(known), known)) is not None:
             found.append(bytes([_AGAINST]) + varint(reference) + varint(coders) + framed(against.encode(values, before)))
         elif row.coding == "raw":
             found.append(bytes([_ALONE]) + varint(coders) + framed(coding.encode(values)))
     return min(found, key=len)
+
+
+def _held(data: bytes | memoryview, row: Tensor) -> np.ndarray | None:
+    """The elements; None where the unused bits of the last byte say something, which elements can't hold."""
+    values = coded.elements(data, row.dtype, row.shape)
+    return values if coded.raw(values, row.dtype) == data else None
 
 
 def _coders_of(stored: bytes, data: memoryview, row: Tensor) -> int | None:
@@ -298,14 +305,14 @@ def _decoded_tensor(cursor: Cursor, method: int, entry: str, row: Tensor, source
 
 
 def _elements(data: bytes | memoryview, row: Tensor) -> Any:
-    found = coded.elements(data, row.dtype, row.shape)
+    found = _held(data, row)
     if found is None:
         raise InvalidInput(f"an update needs the weight {row.name[:80]!r} otherwise than it is: it is damaged or forged; copy it again")
     return found
 
 
 def _stored(values: Any, coders: int, row: Tensor) -> bytes | memoryview:
-    data = coded.raw_data(values, row.dtype)
+    data = coded.raw(values, row.dtype)
     if not coders:
         return data
     names = [name for name, coder in coding.CODERS.items() if coders >> coder.number & 1]

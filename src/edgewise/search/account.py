@@ -64,7 +64,7 @@ def _effect(climb: Climb, text: str, made: Made, execution: Execution, speedup: 
 def widths(climb: Climb, chosen: Trial) -> tuple[PartWidth, ...]:
     """Every prunable part of the dense model, and what the chosen one has left of it; nothing where its recipe doesn't prune."""
     steps = recipes.parse(chosen.recipe).steps
-    if all(step.name != "prune" for step in steps):
+    if all(step.name != "prune" or step.arguments.get("of") == "weights" for step in steps):
         return ()
     on_module = [step for step in steps if recipes.level(registry.load("pass", step.name)) == "module"]
     before, after = parts(climb.dense), parts(climb.made(str(recipes.Recipe(tuple(on_module)))).graph)

@@ -23,6 +23,7 @@ from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
 from edgewise.search.pruning import HOPELESS, pruned, table_for
+from edgewise.search.sizing import sized
 from edgewise.search.store import key
 from edgewise.types import Budget, Execution
 
@@ -338,7 +339,7 @@ def _matmul_share(climb: Climb) -> float:
 
 
 # In order of what they change; a rung yields (rung, recipe, executions).
-RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed, pruned)
+RUNGS: tuple[Callable[[Climb], Iterator[tuple[str, str, list[Execution]]]], ...] = (precisions, int8, mixed, sized, pruned, sized)
 
 
 def run(climb: Climb, seconds: Callable[[str], float]) -> None:

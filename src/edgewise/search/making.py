@@ -111,5 +111,6 @@ class Maker:
     def expected(self, step: recipes.Step, structure: Graph) -> float:
         """Seconds that a step on the module will take, about: what trains goes through the data, the others look at some samples."""
         macs = sum(node.macs for node in cost(structure))
-        whole = training_seconds(macs, step.arguments.get("epochs", 0) * len(self.bench.task.split("train")))
-        return whole if "epochs" in step.arguments else whole / 2  # it counts the pruning before it
+        count = recipes.epochs(step)
+        whole = training_seconds(macs, count * len(self.bench.task.split("train")))
+        return whole if count else whole / 2  # it counts the pruning before it

@@ -45,7 +45,8 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         measurement = replace(verdict.measurement, size_bytes=size)
         verdict = replace(verdict, outcomes=limits, met=all(outcome.met for outcome in limits), measurement=measurement)
         verdict = replace(verdict, summary=sentence(verdict, study))
-        best = package.restate(best, measured=package.Measured.of(verdict))
+        if best.profile == "full":  # the minimal one has no place for figures
+            best = package.restate(best, measured=package.Measured.of(verdict))
         if best.size_bytes == size:
             break
         size = best.size_bytes

@@ -20,7 +20,8 @@ from edgewise.models.network import Network
 from edgewise.types import Inputs
 
 __all__ = [
-    "CRITERIA", "Criterion", "Data", "activation", "magnitude_l1", "magnitude_l2", "norm_scale", "random", "taylor", "without_norm",
+    "CRITERIA", "Criterion", "Data", "activation", "loss_of", "magnitude_l1", "magnitude_l2", "norm_scale", "pieces", "random", "taylor",
+    "without_norm",
 ]  # fmt: skip
 
 Criterion = Callable[[Network, Sequence[Part], Data], dict[str, np.ndarray]]
@@ -88,8 +89,8 @@ def taylor(network: Network, parts: Sequence[Part], data: Data) -> dict[str, np.
         for weight in frozen:
             weight.requires_grad_(True)
         with evaluating(network), torch.enable_grad():
-            for batch, targets in _pieces(data):
-                loss = _loss(network, batch, targets, data, generator)
+            for batch, targets in pieces(data):
+                loss = loss_of(network, batch, targets, data, generator)
                 gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
                 products = {name: (weight * g).detach() for (name, weight), g in zip(weights.items(), gradients, strict=True)}
                 for name, slices in reads.items():
@@ -174,7 +175,7 @@ def _summed(values: Tensor, one: Slice) -> np.ndarray:
     return np.asarray(positions.cpu().numpy()[one.indices].sum(1))
 
 
-def _pieces(data: Data) -> Iterator[tuple[Inputs, np.ndarray | None]]:
+def pieces(data: Data) -> Iterator[tuple[Inputs, np.ndarray | None]]:
     """The batches, cut into pieces where all that belongs to one has a common first axis: the samples."""
     known: Sequence[np.ndarray | None] = data.targets if data.targets is not None else [None] * len(data.batches)
     for batch, targets in zip(data.batches, known, strict=True):
@@ -188,7 +189,8 @@ def _pieces(data: Data) -> Iterator[tuple[Inputs, np.ndarray | None]]:
             yield {name: array[here] for name, array in batch.items()}, None if targets is None else targets[here]
 
 
-def _loss(network: Network, batch: Inputs, targets: np.ndarray | None, data: Data, generator: torch.Generator) -> Tensor:
+def loss_of(network: Network, batch: Inputs, targets: np.ndarray | None, data: Data, generator: torch.Generator) -> Tensor:
+    """A scalar whose gradients tell what weights are worth: the task's loss, or one around the network's own answers (see `taylor`)."""
     answers = network.run(tensors(network, batch))
     outputs = [answers[spec.name] for spec in network.structure.signature.outputs]
     if data.loss is not None and targets is not None:

@@ -13,6 +13,7 @@ from edgewise.compress.prune.importance import CRITERIA
 from edgewise.compress.prune.losses import Ranking, losses, ranked, without
 from edgewise.compress.prune.moments import gather
 from edgewise.compress.prune.solve import Solution, solve
+from edgewise.compress.prune.weights import prune_weights
 from edgewise.errors import InvalidInput
 from edgewise.graph import Coupling, Part, parts, shrink
 from edgewise.measure.sizes import operations_predictor, size_predictor
@@ -44,10 +45,12 @@ def prune(
     speedup: float | None = None,
     operations: float | None = None,
     size: float | None = None,
-    ratio: float | None = None,
-    of: Literal["all", "channels", "neurons", "heads"] = "all",
+    ratio: float | Mapping[str, float] | None = None,
+    of: Literal["all", "channels", "neurons", "heads", "weights"] = "all",
     depth: bool = True,
     importance: str = "obs",
+    scope: Literal["auto", "global", "layer", "row"] = "auto",
+    pattern: str = "none",
     repair: bool = True,
     skip: Collection[str] = (),
     samples: int = 256,
@@ -63,11 +66,31 @@ def prune(
     obs, taylor, activation, magnitude_l1, magnitude_l2, norm_scale, random. repair: weights that stay are set to the least-squares best on
     calibration samples. samples: how many of `calibration` are looked at.
 
+    of="weights": single weights go instead of units, for size and never for time. ratio is then the only goal, and importance, scope and
+    pattern are those of `weights.prune_weights`: among others obs, sparsegpt, wanda, taylor, magnitude; "2:4", "1x4".
+
     How much of each part goes follows from what it does to the model's answers: for every part and width the divergence from the dense
     model's answers is measured on calibration samples, and the solver finds the widths of the least sum that reach the goal (SPDY, Frantar
     2022; ZipLM, Kurtic 2023). Raises InvalidInput for arguments, and where nothing can be pruned or the goal can't be reached: by how much.
     """
     tell = progress or (lambda what, share: None)
+    if of == "weights":
+        _only_ratio({"widths": widths, "speedup": speedup, "operations": operations, "size": size})
+        some = _first(calibration, samples) if calibration else ()
+        return prune_weights(
+            model,
+            ratio=ratio,
+            calibration=some,
+            importance=importance,
+            scope=scope,
+            pattern=pattern,
+            repair=repair,
+            skip=skip,
+            seed=seed,
+            progress=progress,
+        )
+    if scope != "auto" or pattern != "none":
+        raise InvalidInput(f"scope={scope!r}, pattern={pattern!r} are for single weights; give of='weights', or leave them out")
     goals = {"widths": widths, "speedup": speedup, "operations": operations, "size": size, "ratio": ratio}
     given = {name: value for name, value in goals.items() if value is not None}
     if len(given) != 1:
@@ -75,7 +98,7 @@ def prune(
     if importance not in CRITERIA:
         raise InvalidInput(f"importance={importance!r}; give one of {', '.join(CRITERIA)}")
     if of not in ("all", *KINDS):
-        raise InvalidInput(f"of={of!r}; give one of all, {', '.join(KINDS)}")
+        raise InvalidInput(f"of={of!r}; give one of all, {', '.join(KINDS)}, weights")
     coupling, chosen = _chosen(model, of, skip)
     notes: tuple[str, ...] = ()
     if widths is not None or ratio is not None:
@@ -114,6 +137,11 @@ def prune(
     skipped |= {part.name: "the goal is reached without" for part in chosen if part.name not in keep}
     touched = tuple(f"{name}: {coupling.part(name).units} → {len(kept)}" for name, kept in keep.items())
     return Compressed(Network(small), touched, skipped, notes)
+
+
+def _only_ratio(others: Mapping[str, object]) -> None:
+    if given := [name for name, value in others.items() if value is not None]:
+        raise InvalidInput(f"prune(of='weights') has {given[0]}; zeros are no faster and no narrower: give ratio, the share that goes")
 
 
 def _reason(part: Part, of: str, skip: Collection[str]) -> str:

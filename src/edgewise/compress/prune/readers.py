@@ -16,7 +16,7 @@ from torch import Tensor
 from edgewise.compress.quantize.patches import padding
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index, Part, Slice
-from edgewise.models.network import Network
+from edgewise.models.network import Network, unescaped
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -98,6 +98,39 @@ def readers(network: Network, index: Index, part: Part) -> dict[str, tuple[Slice
         if held.axis == one.axis and all(user.node.name != one.node for user in users):
             users.append(_reader(network, index, nodes[one.node], one, part.name))
     return {weight: (one, tuple(users)) for weight, (one, users) in found.items()}
+
+
+def every(network: Network, index: Index) -> dict[str, tuple[Reader, ...]]:
+    """All trained weights that are factors of a matrix product or a convolution: weight -> the nodes that use it, all along one axis.
+
+    A weight that something else reads too, or that its nodes read along different axes (an embedding that is the head as well), isn't here.
+    """
+    found: dict[str, list[Reader]] = {}
+    other: set[str] = set()
+    trained = {unescaped(key) for key, _ in network.named_parameters()}
+    for node in index.nodes:
+        for place, name in enumerate(node.input):
+            if name not in trained:
+                continue
+            shape = tuple(network.weight(name).shape)
+            product = node.op_type in (*_CONVOLUTIONS, "Gemm", "MatMul") and place < 2 and len(shape) > 1
+            users = found.get(name, [])
+            twice = any(user.node.name == node.name or user.axis != _axis(node, place, len(shape)) for user in users)
+            if not product or twice or node.input[1 - place] in trained:
+                other.add(name)
+            else:
+                plain = Reader(node, name, _axis(node, place, len(shape)), shape, node.input[1 - place])
+                bias, norm = _behind(network, index, plain)
+                found.setdefault(name, []).append(Reader(node, name, plain.axis, shape, plain.data, bias, norm))
+    return {name: tuple(users) for name, users in found.items() if name not in other}
+
+
+def _axis(node: onnx.NodeProto, place: int, axes: int) -> int:
+    """The axis of the weight that is summed over."""
+    if node.op_type in _CONVOLUTIONS:
+        return 1 if node.op_type == "Conv" else 0
+    turned = any(one.i for one in node.attribute if one.name == ("transA" if place == 0 else "transB"))
+    return axes - (1 if (place == 1) == turned else 2)
 
 
 def _reader(network: Network, index: Index, node: onnx.NodeProto, one: Slice, part: str) -> Reader:
