@@ -6,8 +6,6 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewise import package
 from edgewise.errors import InvalidPackage, NotTrusted
 from edgewise.package import Form, Limits, Package, rebuild, runs, signing, update
+from edgewise.testing import kills
 
 CREATED = "2026-01-01T00:00:00Z"
 Build = Callable[..., Package]
@@ -353,74 +352,16 @@ def test_the_order_of_writing(three: Files, monkeypatch: pytest.MonkeyPatch) -> 
     assert happened == ["open", "flush file", "check", "rename", "flush folder", "open"]
 
 
-# A process that ends itself, without a word, at the n-th thing that it does to files; halfway through, where that is a write.
-KILLED = """
-import io, os, signal, sys
-from pathlib import Path
-from edgewise import package
-
-old, update, counted, last = Path(sys.argv[1]), Path(sys.argv[2]), 0, 0
-whole = old.read_bytes()
-
-def dies(half=None):
-    global counted
-    counted += 1
-    if counted == last:
-        if half:
-            half()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-def dying(function):
-    def call(*args, **kwargs):
-        dies()
-        return function(*args, **kwargs)
-    return call
-
-class Dying(io.FileIO):
-    def write(self, data):
-        data = bytes(data)
-        dies(lambda: super(Dying, self).write(data[: len(data) // 2]))
-        return super().write(data)
-
-for name in ("fsync", "replace", "open", "close", "chmod", "unlink", "umask"):
-    setattr(os, name, dying(getattr(os, name)))
-os.fdopen = lambda handle, mode: Dying(handle, "r+b")
-
-while True:
-    last += 1
-    child = os.fork()
-    if not child:
-        counted = 0
-        package.patch(old, update)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    print("killed" if os.WIFSIGNALED(status) else "done", flush=True)
-    sys.stdin.readline()
-    if not os.WIFSIGNALED(status):
-        break
-"""
-
-
 def test_killed_at_every_write_the_old_file_or_the_new_one_is_there(three: Files) -> None:
     old, new = three.old.read_bytes(), three.new.read_bytes()
-    line = [sys.executable, "-c", KILLED, str(three.old), str(three.update)]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # no threads: the process forks
     seen = []
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdin is not None and process.stdout is not None
-        while (ended := process.stdout.readline().strip()) == "killed":
-            found = three.old.read_bytes()
-            assert found in (old, new)
-            seen.append(found == new)
-            three.old.write_bytes(old)
-            for left in three.old.parent.glob(".*.partial"):
-                left.unlink()
-            process.stdin.write("\n")
-            process.stdin.flush()
-        assert ended == "done"
-        process.stdin.write("\n")
-        process.stdin.close()
-    assert process.returncode == 0
+    for _ in kills.everywhere("patch", three.old, three.update):
+        found = three.old.read_bytes()
+        assert found in (old, new)
+        seen.append(found == new)
+        three.old.write_bytes(old)
+        for left in three.old.parent.glob(".*.partial"):
+            left.unlink()
     # Before the rename the old one, from then on the new one.
     assert seen == sorted(seen) and len(seen) > 10 and seen[0] is False and seen[-1] is True
     assert three.old.read_bytes() == new

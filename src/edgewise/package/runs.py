@@ -11,8 +11,7 @@ from edgewise.coding.cursor import Cursor, framed, varint
 from edgewise.errors import InvalidInput
 
 _SAME, _DEFLATED, _ELEMENTS = range(3)
-# Deflate looks back 32 KiB, less some 262 bytes: so far lies, from the end of a piece, the beginning of what it gets of the old run, which
-# is what stands around the same place there.
+# Deflate looks back 32 KiB, less 262 bytes. A piece and what it gets of the old run, from around the same place there, take no more.
 _PIECE, _WINDOW = 1 << 13, (1 << 15) - (1 << 13) - 512
 _RAW_DEFLATE = -15
 
