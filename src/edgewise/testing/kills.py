@@ -71,7 +71,7 @@ class _Dying:
 
         for name in CALLS:
             setattr(os, name, dying(getattr(os, name)))
-        os.fdopen = lambda handle, mode: File(handle, "r+b")  # type: ignore[assignment, misc]
+        os.fdopen = lambda handle, mode: File(handle, "r+b")  # type: ignore[assignment]
 
 
 def _main(job: str, first: Path, second: Path) -> None:
