@@ -294,9 +294,10 @@ def _pruning_seconds(asked: Asked, operations: int, samples: int) -> float:
 def _recipe_seconds(asked: Asked, operations: int, samples: int) -> float:
     """What the steps of the one recipe take: those that train, about as long as they would on the dense model."""
     steps = parse(asked.recipe).steps
-    prunes = any(step.name == "prune" and step.arguments.get("of") != "weights" for step in steps)
-    table_s = SURVEY_SECONDS + asked.table_seconds if prunes else 0.0
-    return table_s + sum(training_seconds(operations, count * samples) for step in steps if (count := epochs(step)))
+    prunes = [step.arguments for step in steps if step.name == "prune" and step.arguments.get("of") != "weights"]
+    survey_s = SURVEY_SECONDS if prunes else 0.0
+    table_s = asked.table_seconds if any("speedup" in arguments for arguments in prunes) else 0.0
+    return survey_s + table_s + sum(training_seconds(operations, count * samples) for step in steps if (count := epochs(step)))
 
 
 def _judged(one: _Searched) -> Result:

@@ -30,13 +30,6 @@ SUPPLIED = ("task", "device", "table", "calibration", "execution", "teacher", "k
 
 
 @dataclass(frozen=True)
-class Later:
-    """A value for `apply` that takes long to make: made when a pass asks for it."""
-
-    make: Callable[[], Any]
-
-
-@dataclass(frozen=True)
 class Step:
     """One pass with its arguments: literals (numbers, strings, booleans, None, tuples of these)."""
 
@@ -173,7 +166,6 @@ def apply(
             model, reached = pack(model), "package"
         wanted = inspect.signature(function).parameters
         given = {name: value for name, value in supplies.items() if name in wanted}
-        given = {name: value.make() if isinstance(value, Later) else value for name, value in given.items()}
         if callable(given.get("calibration")):
             given["calibration"] = given["calibration"]()
         if given.get("checkpoint") is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from edgewise import backends, measure
@@ -15,7 +16,6 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
 from edgewise.measure import Subject
-from edgewise.recipe import Later
 from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import Bench, Candidate, Reference, race_speedup
 from edgewise.search.choose import best, outcomes_of
@@ -357,6 +357,8 @@ def follow(climb: Climb, recipe: str) -> None:
     """Judge one recipe on every engine, whatever it loses. A speedup that its `prune` asks for is by a table of the rest of the recipe."""
     threads = climb.baseline.execution.threads
     executions = [Execution(name, "fp32", threads) for name in climb.engines]
-    climb.maker.supplies["table"] = Later(lambda: table_for(climb, recipe, executions))
+    # Measured when it is first asked: that takes minutes, and no `prune` reads it but one for a speedup.
+    predictor = cache(lambda: table_for(climb, recipe, executions))
+    climb.maker.supplies["table"] = lambda widths: predictor()(widths)
     climb.pace.begin(recipe)
     climb.judge(climb.candidates("recipe", recipe, executions))
