@@ -108,6 +108,10 @@ def corpus(folder: Path) -> Corpus:
             given = package.diff(folder / "old", folder / "new", reencode=reencode).encode()
             pairs.append((files[0], files[1], given, rebuild.skeleton(old)[0]))
         packages += files
+    # The minimal profile: other bytes, the same promises.
+    small = package.build(graph(weights(0)[:2]), created="2026-01-01T00:00:00Z")
+    small.save(folder / "small", profile="minimal")
+    packages += [(folder / "small").read_bytes(), written(signing.sign(package.open(folder / "small"), KEY), folder / "signed")]
     return Corpus(packages, pairs)
 
 
@@ -118,6 +122,7 @@ class Cases:
         self.dice = random.Random(f"{seed} {kind}")
         self.kind, self.guided, self.folder = kind, guided, folder
         self.corpus = corpus(folder)
+        self.contents = dict(map(self._identified, self.corpus.packages))
         self.lines: set[tuple[str, int]] = set()
         self.mutant = b""
 
@@ -136,14 +141,19 @@ class Cases:
                 return REFUSED
             came = self._used(found)
         # Hashes that nobody made right, or a content id that means something else. (Another signature of the same comes below.)
-        namesakes = [each for each in self.corpus.packages if each[32:64] == self.mutant[32:64]]
-        if not forging or any(each[:24] + each[128:] != self.mutant[:24] + self.mutant[128:] for each in namesakes):
+        content = mutations.content(self.mutant)
+        if not forging or self.contents.get(found.content_id, content) != content:
             return SILENT
         if found.signature_bytes:
             with contextlib.suppress(InvalidPackage):
                 signing.require(found, TRUST)
                 return SILENT
         return came
+
+    def _identified(self, data: bytes) -> tuple[str, bytes]:
+        path = self.folder / "whole.edgew"
+        path.write_bytes(data)
+        return package.open(path).content_id, mutations.content(data)
 
     def _mutated_package(self) -> bool:
         """Makes a mutant that isn't what it was made of. Returns whether its hashes were made right."""

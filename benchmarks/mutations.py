@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from edgewise.coding.cursor import Cursor, framed, varint
 from edgewise.errors import InvalidInput
-from edgewise.package import layout, runs, update
+from edgewise.package import layout, minimal, runs, update
 from edgewise.package.manifest import aligned
+from edgewise.package.minimal.layout import HASH_BYTES
 
 NUMBERS = (0, 1, -1, 2, 7, 63, 64, 65, 255, 256, 2**16, 2**31 - 1, 2**31, 2**32, 2**53, 2**53 + 1, 2**63, 2**64, 1.5, 1e308)
 TEXTS = (
@@ -97,8 +98,16 @@ def elsewhere(dice: random.Random, plain: Any) -> None:
         here[key], here[other] = here[other], here[key]
 
 
+def content(data: bytes) -> bytes:
+    """A whole package's bytes without its signature."""
+    return minimal.with_signature(data, None) if data.startswith(minimal.MAGIC) else data[:24] + data[layout.PREAMBLE_BYTES :]
+
+
 def package_forged(dice: random.Random, data: bytes, others: list[bytes]) -> bytes:
-    """A package whose manifest or members differ, with every hash and length right."""
+    """A package whose manifest or members differ, with every hash and length right; of the minimal profile, one that differs anywhere."""
+    if data.startswith(minimal.MAGIC):
+        body = data[: len(minimal.MAGIC)] + blunt(dice, data[len(minimal.MAGIC) : -HASH_BYTES], others)
+        return body + hashlib.sha256(body).digest()[:HASH_BYTES]
     (size,) = struct.unpack_from("<I", data, 12)
     encoded = data[layout.PREAMBLE_BYTES : layout.PREAMBLE_BYTES + size]
     body = data[aligned(layout.PREAMBLE_BYTES + size) :]

@@ -67,6 +67,21 @@ def test_signing_changes_the_signature_alone(small: Package, tmp_path: Path) -> 
     assert signing.sign(opened, key(2)).signature_bytes != after[64:128]
 
 
+def test_a_package_of_the_minimal_profile_is_signed_the_same_way(small: Package, tmp_path: Path) -> None:
+    path, trust = tmp_path / "a.edgew", signing.Trust((public(1),))
+    small.save(path, profile="minimal")
+    compact = package.open(path)
+    with pytest.raises(NotTrusted, match="is not signed"):
+        package.open(path, trust=trust)
+    signing.sign(compact, key(1)).save(path)
+    opened = package.open(path, trust=trust)
+    assert (opened.content_id, opened.profile) == (compact.content_id, "minimal")
+    assert opened.size_bytes == path.stat().st_size == compact.size_bytes + 64
+    signing.sign(compact, key(2)).save(path)
+    with pytest.raises(NotTrusted, match="none of the trusted keys"):
+        package.open(path, trust=trust)
+
+
 def test_every_flipped_bit_of_a_signed_file_is_refused_without_keys_too(small: Package, tmp_path: Path) -> None:
     path = tmp_path / "a.edgew"
     signing.sign(small, key(1)).save(path)

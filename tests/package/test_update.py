@@ -158,6 +158,15 @@ def test_another_layout_of_tensors_is_carried(built: Build, files: Files, take_a
     assert files.out.read_bytes() == files.new.read_bytes()
 
 
+def test_packages_of_the_minimal_profile(files: Files, tmp_path: Path) -> None:
+    for name, moved in (("a", 0.0), ("b", 0.05)):
+        package.build(_graph_with({"int8": weights(moved=moved)["int8"]}), created=CREATED).save(tmp_path / name, profile="minimal")
+    size = files.diffed(*(package.open(tmp_path / name) for name in "ab"))
+    assert package.open(files.out).profile == "minimal"
+    assert update.read(files.update).kind == update.WHOLE
+    assert size < files.new.stat().st_size + 200
+
+
 def test_whole_files_are_sent_where_parts_do_not_fit(built: Build, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> bytes:
         raise InvalidPackage("of another profile")
