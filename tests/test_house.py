@@ -25,7 +25,19 @@ ENGINES = ("onnxruntime", "openvino")
 NETWORK = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "asyncio", "requests", "httpx", "aiohttp", "grpc", "zmq"}
 PICKLES = {"pickle", "cPickle", "_pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 # What a device hasn't got: the workshop, optional engines, and what only tests or benchmarks bring.
-NOT_IN_THE_FIELD = ("torch", "onnxscript", "transformers", "safetensors", "scipy", "openvino", "sklearn", "pandas", "mlxtend", "nncf")
+NOT_IN_THE_FIELD = (
+    "torch",
+    "onnxscript",
+    "transformers",
+    "safetensors",
+    "scipy",
+    "openvino",
+    "sklearn",
+    "pandas",
+    "mlxtend",
+    "nncf",
+    "cryptography",
+)
 WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting")
 LONGEST = 400
 

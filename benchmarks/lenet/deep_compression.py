@@ -8,8 +8,9 @@ and each filler that a gap too wide for its index needs, the value (32 bits, or 
 `edgewise.coding` writes for each tensor with the coders that the paper has (relative indices, palettes, Huffman), then with all of its own,
 then the whole package on disk. Of each, the ratio to all parameters in float32.
 
-Ratio, bits and epochs were chosen on the validation images. The test images are read once, in the end, for the dense net and for the one
-that comes out of the package; their difference is paired. Interrupted, every training goes on where it stopped. --tiny: an epoch each.
+Bits are the paper's; ratios and epochs were set beforehand by the bytes that they give, and by no image of the test split. That one is read
+once, in the end, for the dense net and for the one that comes out of the package; their difference is paired. Interrupted, every training
+goes on where it stopped. --tiny: an epoch each.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ REGISTRY: dict[str, dict[str, str]] = {
 # Which extra brings a module that is optional. Anything else that is missing is a broken install, and says so as it is.
 EXTRAS: dict[str, str] = {
     "openvino": "openvino",
+    "cryptography": "keys",
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",
@@ -64,6 +65,14 @@ def load(kind: str, name: str | Any) -> Any:
         return getattr(found, attribute)
     except AttributeError as error:
         raise InvalidInput(f"{target!r}: module {module} has no {attribute!r}") from error
+
+
+def need(module: str) -> None:
+    """Import an optional module, for its own sake. Raises MissingExtra with the pip line where it isn't installed."""
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise missing(error) from error
 
 
 def missing(error: ImportError) -> Exception:

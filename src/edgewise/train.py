@@ -51,6 +51,11 @@ class Progress:
     loss: float  # mean since the epoch began
     seconds_left: float
 
+    def said(self, what: str) -> str:
+        """For people; what: is being done."""
+        left = f"{self.seconds_left / 60:.0f} min" if self.seconds_left > 90 else f"{self.seconds_left:.0f} s"
+        return f"{what}, epoch {self.epoch + 1} of {self.epochs}, loss {self.loss:.3f}, {left} left"
+
 
 @dataclass(frozen=True)
 class Trained:

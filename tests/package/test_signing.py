@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgewise import package
-from edgewise.errors import InvalidInput, InvalidPackage, NotTrusted
+from edgewise.errors import InvalidInput, InvalidPackage, MissingExtra, NotTrusted
 from edgewise.package import Package, Provenance, installed, signing
 
 # RFC 8032, 7.1, TEST 1: its secret and public key.
@@ -248,3 +248,16 @@ def test_cryptography_is_loaded_where_a_key_is_used_and_not_before() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_without_the_library_nothing_signed_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    uses: list[Callable[[], Any]] = [
+        lambda: signing.write_pair(tmp_path / "maker.key"),
+        lambda: signing.public_key(tmp_path / "maker.pub"),
+        lambda: signing.private_key(tmp_path / "maker.key"),
+        lambda: signing.signer(bytes(32), bytes(64), ()),
+    ]
+    for use in uses:
+        with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[keys\]'"):
+            use()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from edgewise.errors import InvalidInput, InvalidModel
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph
-    from edgewise.package import Package
+    from edgewise.package import Package, Profile
 
 # Of `package.build`: what a file on its own says nothing about, or what isn't given on a command line.
 NO_OPTIONS = ("created", "preprocess", "postprocess", "execution", "provenance", "measured", "forms", "take_out_bytes", "limits")
@@ -30,7 +30,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         model: Annotated[Path, typer.Argument(help="An ONNX file; weights in files beside it come along.", metavar="MODEL")],
         out: Annotated[Path, typer.Option("--out", "-o", help="The package to write.", metavar="FILE")],
         profile: Annotated[
-            str, typer.Option(help="minimal: the fewest bytes, for very small models; inner names go.", metavar="full|minimal")
+            Literal["full", "minimal"],
+            typer.Option(help="minimal: the fewest bytes, for very small models; inner names go.", metavar="full|minimal"),
         ] = "full",
         **options: Any,
     ) -> None:
@@ -44,7 +45,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     return derive.with_options(command, building)
 
 
-def pack(model: Path, out: Path, *, profile: str = "full", **options: Any) -> tuple[Graph, Package]:
+def pack(model: Path, out: Path, *, profile: Profile = "full", **options: Any) -> tuple[Graph, Package]:
     """Write the package of an ONNX file, and read it; options as of `package.build`. Raises InvalidModel or InvalidInput."""
     from edgewise import __version__, package
     from edgewise.graph import Graph
@@ -57,7 +58,7 @@ def pack(model: Path, out: Path, *, profile: str = "full", **options: Any) -> tu
     created = datetime.now(UTC).isoformat(timespec="seconds")
     origin = package.Provenance(model=model.name, source_sha256=graph.sha256, versions={"edgewise": __version__})
     found = package.build(graph, created=created, provenance=origin, **options)
-    found.save(out, profile=profile)  # type: ignore[arg-type]  # (`save` refuses others)
+    found.save(out, profile=profile)
     return graph, found if profile == "full" else package.open(out)
 
 

@@ -66,8 +66,7 @@ def distill(
 
     def tell(at: Progress) -> None:
         if progress:
-            left = f"{at.seconds_left / 60:.0f} min" if at.seconds_left > 90 else f"{at.seconds_left:.0f} s"
-            progress(f"distilling, epoch {at.epoch + 1} of {at.epochs}, loss {at.loss:.3f}, {left} left", at.done)
+            progress(at.said("distilling"), at.done)
 
     trained = train(
         model,

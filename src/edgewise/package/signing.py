@@ -1,7 +1,8 @@
 """Who made a package, and whether this device may use it: Ed25519 (RFC 8032) over the content id, keys in PEM files, and a policy.
 
 Signed are 49 bytes: `PURPOSE`, so that no signature made for something else counts here, and the content id, which names every byte of the
-package. A key's id is the beginning of the SHA-256 of its 32 public bytes. `cryptography` is imported where a key is used, and not before.
+package. A key's id is the beginning of the SHA-256 of its 32 public bytes. `cryptography` (the extra `keys`) is imported where a key is
+used, and not before: who can't check a signature uses nothing that has to be signed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewise import registry
 from edgewise.errors import InvalidInput, NotTrusted
 from edgewise.package import atomic
 
@@ -58,6 +60,7 @@ class Trust:
 
 def signer(content_id: bytes, signature: bytes, keys: tuple[PublicKey, ...]) -> PublicKey | None:
     """The key of `keys` that made `signature` (64 bytes) of a content id (32 bytes); None when none did."""
+    registry.need("cryptography")
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -111,6 +114,7 @@ def trusted(path: str | os.PathLike[str], *, minimum_version: int = 1, installed
 
 def public_key(path: Path) -> PublicKey:
     """Read a PEM file (SubjectPublicKeyInfo). Raises InvalidInput."""
+    registry.need("cryptography")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -129,6 +133,7 @@ def public_key(path: Path) -> PublicKey:
 
 def private_key(path: Path, passphrase: str | None = None) -> Ed25519PrivateKey:
     """Read a PEM file (PKCS #8), encrypted or not. Raises InvalidInput."""
+    registry.need("cryptography")
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -157,6 +162,7 @@ def write_pair(path: Path, *, passphrase: str | None = None, force: bool = False
 
     passphrase: encrypts the private one. Raises InvalidInput where a file is there already, unless `force`.
     """
+    registry.need("cryptography")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

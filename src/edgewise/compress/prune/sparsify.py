@@ -84,7 +84,7 @@ def sparsify(
         low, high = span
 
         def show(at: Progress) -> None:
-            tell(f"{label}, epoch {at.epoch + 1} of {at.epochs}, loss {at.loss:.3f}", low + (high - low) * at.done)
+            tell(at.said(label), low + (high - low) * at.done)
 
         done = train(
             net,

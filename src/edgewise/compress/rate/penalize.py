@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from edgewise.compress.distill import Teacher, asking, blended
+from edgewise.compress.distill import Teacher, learning, told
 from edgewise.compress.prune.readers import every
 from edgewise.compress.rate.dead import without_dead_units
 from edgewise.compress.rate.penalized import PERIOD, SLOPES, Penalized
@@ -16,7 +16,7 @@ from edgewise.compress.rate.sensitivity import without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
-from edgewise.steps import Objective, place, supervised
+from edgewise.steps import Objective, supervised
 from edgewise.tasks import TrainingTask
 from edgewise.train import Progress, Stopper, train
 from edgewise.types import Compressed
@@ -45,8 +45,8 @@ def penalize(
     """Train a copy of `model` whose weights lie on learned grids, their price in the adaptive coder in the loss, and take out dead units.
 
     size_bytes: of all coded weights together, steps included; the price of a bit is steered so that training ends near it (it is no bound:
-    the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone. The learning rate ends
-    at zero, where weights settle on their grids. Longer trainings find much better weights of one size.
+    the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone, without labels, the
+    teacher alone. The learning rate ends at zero, where weights settle on their grids; longer trainings find better ones of a size.
     Batch norms are folded first, and train as the weights that they became.
 
     Raises InvalidInput for a size that no training reaches, or options that make no sense.
@@ -59,14 +59,14 @@ def penalize(
     if size_bytes < least or epochs < 1:
         raise InvalidInput(f"size_bytes={size_bytes}, epochs={epochs}: {least} bytes are taken by the tensors' heads alone; give more")
     count = math.ceil(len(task.split("train")) / batch_size)
-    answer = supervised(task) if teacher is None else _distilled(task, teacher, weight, temperature)
+    task, learned, said, weight = learning(task, teacher, weight=weight, temperature=temperature)
+    answer = learned or supervised(task)
     started = Penalized(model, readers)
     objective = _priced(answer, size_bytes, started.learn_prices() / 8, count, epochs * count)
 
     def tell(at: Progress) -> None:
         if progress:
-            left = f"{at.seconds_left / 60:.0f} min" if at.seconds_left > 90 else f"{at.seconds_left:.0f} s"
-            progress(f"training for size, epoch {at.epoch + 1} of {at.epochs}, loss {at.loss:.3f}, {left} left", at.done)
+            progress(at.said("training for size"), at.done)
 
     trained = train(
         started,
@@ -92,16 +92,12 @@ def penalize(
     settled, gone = without_dead_units(penalized.settled(), samples)
     zero = {name: float((q == 0).float().mean()) for name, q in penalized.integers().items()}
     notes = (
-        f"penalize: {size:,} bytes of coded weights, {size_bytes:,} asked for; loss {trained.losses[0]:.3g} to {trained.losses[-1]:.3g} in "
-        f"{len(trained.losses)} epochs; zeros take no bytes and save no time, dead units do",
+        f"penalize: {size:,} bytes of coded weights, {size_bytes:,} asked for; zeros take no bytes and save no time, dead units do",
         *gone,
-        *([f"stopped early: {trained.stopped}"] if trained.stopped else []),
+        *said,
+        *told(trained, None),
     )
     return Compressed(settled, tuple(f"{name}: {share:.1%} zero" for name, share in zero.items()), {}, notes)
-
-
-def _distilled(task: TrainingTask, teacher: Teacher, weight: float, temperature: float) -> Objective:
-    return blended(task, asking(teacher, (), place("auto")), weight=weight, temperature=temperature, hidden=0.0, kept={})
 
 
 def _priced(answer: Objective, size_bytes: int, first_bytes: float, epoch: int, steps: int) -> Objective:

@@ -71,7 +71,7 @@ def share(
         plain = dict(bits) if isinstance(bits, Mapping) else bits
 
         def show(at: Progress) -> None:
-            tell(f"training shared values, epoch {at.epoch + 1} of {at.epochs}, loss {at.loss:.3f}", at.done)
+            tell(at.said("training shared values"), at.done)
 
         done = train(
             shared,
