@@ -1,6 +1,5 @@
 """Distillation: its loss by hand, what it leaves alone, how it goes on, and that a network pruned badly comes back."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,47 +19,11 @@ from edgewise.graph import Graph
 from edgewise.models.network import Network
 from edgewise.tasks import image_classification
 from edgewise.testing import graphs
+from edgewise.testing.clouds import Clouds
 from edgewise.train import train
 from edgewise.types import Execution
 
 CPU = torch.device("cpu")
-MEANS = np.random.default_rng(5).normal(size=(4, 8)) * 1.5
-
-
-@dataclass(frozen=True)
-class Split:
-    targets: np.ndarray | None
-    n: int
-
-    def __len__(self):
-        return self.n
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """Four Gaussian clouds in eight dimensions. `stop`: the epoch in which the power goes."""
-
-    n: int = 256
-    labelled: bool = True
-    stop: int | None = None
-
-    def draw(self, n, key):
-        generator = np.random.default_rng(key)
-        targets = generator.integers(0, 4, n)
-        return (generator.normal(size=(n, 8)) + MEANS[targets]).astype(np.float32), targets
-
-    def split(self, name):
-        return Split(np.zeros(self.n, np.int64) if self.labelled else None, self.n)
-
-    def training_batches(self, *, batch_size, epoch, seed=0):
-        if epoch == self.stop:
-            raise KeyboardInterrupt
-        for index in range(self.n // batch_size):
-            x, targets = self.draw(batch_size, (seed, epoch, index))
-            yield {"x": x}, targets if self.labelled else None
-
-    def loss(self, outputs, targets):
-        return nn.functional.cross_entropy(outputs, targets)
 
 
 def mlp(hidden=16, seed=0):

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewise.graph import Graph
@@ -124,3 +125,26 @@ def make_forged() -> Callable[..., bytes]:
 @pytest.fixture
 def take_apart() -> Callable[[Package], Parts]:
     return Parts
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
+any_json = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=8
+)
+
+
+@pytest.fixture(scope="session")
+def somewhere_else() -> Callable[[st.DataObject, Any], None]:
+    """Puts anything that JSON has at one place of a manifest."""
+
+    def put(data: st.DataObject, manifest: Any) -> None:
+        here = manifest
+        while keys := list(here) if isinstance(here, dict) else list(range(len(here))):
+            key = data.draw(st.sampled_from(keys))
+            if isinstance(here[key], dict | list) and here[key] and data.draw(st.integers(0, 4)):
+                here = here[key]
+                continue
+            here[key] = data.draw(any_json)
+            return
+
+    return put

@@ -21,11 +21,6 @@ from edgewise.package import layout
 Write = Callable[[bytes], Path]
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
-any_json = st.recursive(
-    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=8
-)
-
 
 def try_all(path: Path) -> None:
     with contextlib.suppress(InvalidPackage):
@@ -45,23 +40,13 @@ def test_random_bytes(data: bytes, written: Write) -> None:
 @given(data=st.data())
 @settings(relaxed, max_examples=350)
 def test_manifests_with_something_else_somewhere(
-    data: st.DataObject, take_apart: Any, small: package.Package, small_coded: package.Package, written: Write
+    data: st.DataObject, take_apart: Any, small: package.Package, small_coded: package.Package, written: Write, somewhere_else: Any
 ) -> None:
     parts = take_apart(data.draw(st.sampled_from([small, small_coded])))
     bytes_before = parts.data()
     manifest = copy.deepcopy(parts.manifest)
     for _ in range(data.draw(st.integers(1, 3))):
-        here = manifest
-        while True:
-            keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-            if not keys:
-                break
-            key = data.draw(st.sampled_from(keys))
-            if isinstance(here[key], dict | list) and here[key] and data.draw(st.integers(0, 4)):
-                here = here[key]
-                continue
-            here[key] = data.draw(any_json)
-            break
+        somewhere_else(data, manifest)
     parts.manifest = manifest
     parts.data = lambda: bytes_before
     try_all(written(parts.file()))

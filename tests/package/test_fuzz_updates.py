@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
@@ -74,27 +75,14 @@ def test_random_bodies(data: bytes, whole: bytes, folder: Path) -> None:
     refused_or_right(folder, whole[: update.HEAD.size + update.OWN_BYTES] + data)
 
 
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20)
-any_json = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4))
-
-
 @given(data=st.data())
 @settings(relaxed, max_examples=150)
-def test_manifests_with_something_else_somewhere(data: st.DataObject, whole: bytes, folder: Path) -> None:
+def test_manifests_with_something_else_somewhere(data: st.DataObject, whole: bytes, folder: Path, somewhere_else: Any) -> None:
     outline, _ = rebuild.skeleton(package.open(folder / "old.edgew"))
     cursor = Cursor(whole[update.HEAD.size + update.OWN_BYTES :])
     minor, signature = cursor.varint(), bytes(cursor.framed())
-    here = plain = msgspec.json.decode(runs.decode(cursor.framed(), outline, 1 << 20))
-    while True:
-        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-        if not keys:
-            break
-        key = data.draw(st.sampled_from(keys))
-        if isinstance(here[key], dict | list) and here[key] and data.draw(st.integers(0, 4)):
-            here = here[key]
-            continue
-        here[key] = data.draw(any_json)
-        break
+    plain = msgspec.json.decode(runs.decode(cursor.framed(), outline, 1 << 20))
+    somewhere_else(data, plain)
     run = runs.encode(msgspec.json.encode(plain), outline)
     body = varint(minor) + framed(signature) + framed(run) + bytes(cursor.rest())
     refused_or_right(folder, whole[: update.HEAD.size + update.OWN_BYTES] + body)

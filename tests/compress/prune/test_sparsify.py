@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from edgewise import recipe
 from edgewise.compress.prune.patterns import Pattern
@@ -19,32 +18,9 @@ from edgewise.compress.prune.targets import targets
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, mark_sparse
 from edgewise.models.network import Network
+from edgewise.testing.clouds import Clouds
 from edgewise.testing.graphs import Node, build
 from edgewise.train import train
-
-MEANS = np.random.default_rng(5).normal(size=(4, 8)) * 1.2
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """Four Gaussian clouds in eight dimensions. `stop`: the epoch in which the power goes."""
-
-    n: int = 512
-    stop: int | None = None
-
-    def split(self, name: str) -> Any:
-        return type("Split", (), {"targets": np.zeros(self.n, np.int64), "__len__": lambda _: self.n})()
-
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Any:
-        if epoch == self.stop:
-            raise KeyboardInterrupt
-        rng = np.random.default_rng((seed, epoch))
-        for _ in range(self.n // batch_size):
-            targets = rng.integers(0, 4, batch_size)
-            yield {"x": (rng.normal(size=(batch_size, 8)) + MEANS[targets]).astype(np.float32)}, targets
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(outputs, targets)
 
 
 def network(seed: int = 0) -> Network:
@@ -66,7 +42,7 @@ def accuracy(net: Any) -> float:
 
 
 def run(task: Clouds | None = None, **more: Any) -> Any:
-    return sparsify(network(), task=task or Clouds(), **{"ratio": 0.8, "epochs": 4, "batch_size": 8, "weight": 0.0, **more})
+    return sparsify(network(), task=task or Clouds(512, spread=1.2), **{"ratio": 0.8, "epochs": 4, "batch_size": 8, "weight": 0.0, **more})
 
 
 def test_the_cubic_schedule() -> None:
@@ -97,7 +73,7 @@ def test_masks_shrink_as_the_schedule_says_and_are_held_in_between() -> None:
 @pytest.mark.parametrize("more", [{}, {"optimizer": "adamw"}, {"schedule": "rounds", "rounds": 2}, {"importance": "lamp", "weight": 0.5}])
 def test_the_share_that_was_asked_for_is_zero(more: dict[str, Any]) -> None:
     model = network()
-    done = sparsify(model, task=Clouds(), ratio=0.8, epochs=4, batch_size=8, **{"weight": 0.0, **more})  # type: ignore[arg-type]
+    done = sparsify(model, task=Clouds(512, spread=1.2), ratio=0.8, epochs=4, batch_size=8, **{"weight": 0.0, **more})  # type: ignore[arg-type]
     assert sum(zeros(done.model).values()) == round(0.8 * 384)
     assert all(int((~mask).sum()) == zeros(done.model)[name] for name, mask in done.model.masks().items())
     assert zeros(model) == {"w1": 0, "w2": 0} and "as before" in done.notes[1]
@@ -122,7 +98,7 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path: Path, more: di
     whole = run(**more).model
     stop = 2 if not more else 1
     with pytest.raises(KeyboardInterrupt):
-        run(replace(Clouds(), stop=stop), checkpoint=tmp_path, **more)
+        run(replace(Clouds(512, spread=1.2), stop=stop), checkpoint=tmp_path, **more)
     resumed = run(checkpoint=tmp_path, **more).model
     assert all(torch.equal(weight, resumed.weight(name)) for name, weight in whole.weights().items())
     with pytest.raises(InvalidInput, match=r"ratio=0.8 then, 0.7 now|another model"):
@@ -142,7 +118,7 @@ def test_in_a_recipe(tmp_path: Path) -> None:
     text = "sparsify(ratio=0.7, epochs=2, batch_size=16) > share(bits=3, batch_size=32)"
     assert str(recipe.parse(text)) == text
     model = network()
-    done = recipe.apply(recipe.parse(text), model, task=Clouds(), teacher=model, calibration=[], checkpoint=tmp_path)
+    done = recipe.apply(recipe.parse(text), model, task=Clouds(512, spread=1.2), teacher=model, calibration=[], checkpoint=tmp_path)
     assert sum(zeros(done.model).values()) == round(0.7 * 384)
     assert all(len(done.model.weight(name).unique()) == 8 for name in ("w1", "w2"))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +18,14 @@ from edgewise.compress.rate.penalized import Penalized, _bargain
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index
 from edgewise.models.network import Network
+from edgewise.testing.clouds import Clouds
 from edgewise.testing.graphs import build
-
-MEANS = np.random.default_rng(5).normal(size=(4, 8)) * 1.5
-
-
-@dataclass(frozen=True)
-class Split:
-    targets: np.ndarray
-    n: int
-
-    def __len__(self) -> int:
-        return self.n
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """Four Gaussian clouds in eight dimensions. stop: the epoch in which the power goes."""
-
-    n: int = 512
-    stop: int | None = None
-
-    def split(self, name: str) -> Any:
-        return Split(np.zeros(self.n, np.int64), self.n)
-
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[Any]:
-        if epoch == self.stop:
-            raise KeyboardInterrupt
-        for index in range(self.n // batch_size):
-            yield drawn(batch_size, (seed, epoch, index))
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(outputs, targets)
+from edgewise.train import train
 
 
 def drawn(n: int, key: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    generator = np.random.default_rng(key)
-    targets = generator.integers(0, 4, n)
-    return {"x": (generator.normal(size=(n, 8)) + MEANS[targets]).astype(np.float32)}, targets
+    x, targets = Clouds().draw(n, key)
+    return {"x": x}, targets
 
 
 def net(hidden: int = 48, seed: int = 0) -> Network:
@@ -85,7 +53,7 @@ OPTIONS: dict[str, Any] = {"size_bytes": 110, "epochs": 24, "batch_size": 64, "l
 
 @pytest.fixture(scope="module")
 def done() -> Any:
-    return penalize(net(), task=Clouds(), **OPTIONS)
+    return penalize(net(), task=Clouds(512), **OPTIONS)
 
 
 def test_the_size_is_reached_and_the_answers_are_right(done: Any) -> None:
@@ -107,11 +75,17 @@ def test_every_tensor_lies_on_its_grid(done: Any) -> None:
 
 def test_what_was_interrupted_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     short = {**OPTIONS, "epochs": 5}
-    whole = penalize(net(), task=Clouds(), **short).model
+    whole = penalize(net(), task=Clouds(512), **short).model
     with pytest.raises(KeyboardInterrupt):
-        penalize(net(), task=Clouds(stop=3), checkpoint=tmp_path, **short)
-    resumed = penalize(net(), task=Clouds(), checkpoint=tmp_path, **short).model
+        penalize(net(), task=Clouds(512, stop=3), checkpoint=tmp_path, **short)
+    resumed = penalize(net(), task=Clouds(512), checkpoint=tmp_path, **short).model
     assert all(torch.equal(weight, resumed.weight(name)) for name, weight in whole.weights().items())
+
+
+def test_without_labels_the_teacher_is_enough() -> None:
+    trained = train(net(), Clouds(512), epochs=6, batch_size=64, learning_rate=0.05).model
+    found = penalize(net(), task=Clouds(512, labelled=False), teacher=trained, **OPTIONS)
+    assert accuracy(found.model) > 0.85 and any("no labels" in note for note in found.notes)
 
 
 def test_a_price_is_what_the_next_one_costs() -> None:
@@ -174,4 +148,4 @@ def test_of_a_part_that_is_dead_one_unit_stays() -> None:
 @pytest.mark.parametrize("wrong", [{"size_bytes": 3}, {"epochs": 0}])
 def test_a_size_that_no_training_reaches(wrong: dict[str, int]) -> None:
     with pytest.raises(InvalidInput, match="give more"):
-        penalize(net(), task=Clouds(), **{**OPTIONS, **wrong})
+        penalize(net(), task=Clouds(512), **{**OPTIONS, **wrong})

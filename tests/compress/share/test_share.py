@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from edgewise import coding, recipe
 from edgewise.compress.prune.pruning import prune
@@ -18,31 +16,8 @@ from edgewise.compress.share.sharing import codebook, share
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
 from edgewise.models.network import Network
+from edgewise.testing.clouds import Clouds
 from edgewise.testing.graphs import Node, build
-
-MEANS = np.random.default_rng(5).normal(size=(4, 8)) * 1.5
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """Four Gaussian clouds in eight dimensions. `stop`: the epoch in which the power goes."""
-
-    n: int = 256
-    stop: int | None = None
-
-    def split(self, name: str) -> Any:
-        return type("Split", (), {"targets": np.zeros(self.n, np.int64), "__len__": lambda _: self.n})()
-
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Any:
-        if epoch == self.stop:
-            raise KeyboardInterrupt
-        for index in range(self.n // batch_size):
-            generator = np.random.default_rng((seed, epoch, index))
-            targets = generator.integers(0, 4, batch_size)
-            yield {"x": (generator.normal(size=(batch_size, 8)) + MEANS[targets]).astype(np.float32)}, targets
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(outputs, targets)
 
 
 def network(seed: int = 0) -> Network:

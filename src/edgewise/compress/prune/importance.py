@@ -82,24 +82,31 @@ def taylor(network: Network, parts: Sequence[Part], data: Data) -> dict[str, np.
     found = {part.name: np.zeros(part.units) for part in parts}
     reads = {part.name: _distinct(one for one in part.slices if one.role == "in") for part in parts}
     weights = {one.tensor: network.weight(one.tensor) for slices in reads.values() for one in slices}
-    frozen = [weight for weight in weights.values() if not weight.requires_grad]
-    generator = torch.Generator().manual_seed(data.seed)
     count = 0
+    for each in gradients(network, list(weights.values()), data):
+        products = {name: (weight * g).detach() for (name, weight), g in zip(weights.items(), each, strict=True)}
+        for name, slices in reads.items():
+            found[name] += sum((_summed(products[one.tensor], one) for one in slices), np.zeros(len(found[name]))) ** 2
+        count += 1
+    return {name: total / count for name, total in found.items()}
+
+
+def gradients(network: Network, weights: Sequence[Tensor], data: Data) -> Iterator[tuple[Tensor, ...]]:
+    """For each piece of the data, the gradients of the loss (see `taylor`) by these weights, frozen ones too."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    generator = torch.Generator().manual_seed(data.seed)
     try:
         for weight in frozen:
             weight.requires_grad_(True)
-        with evaluating(network), torch.enable_grad():
+        with evaluating(network):
             for batch, targets in pieces(data):
-                loss = loss_of(network, batch, targets, data, generator)
-                gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
-                products = {name: (weight * g).detach() for (name, weight), g in zip(weights.items(), gradients, strict=True)}
-                for name, slices in reads.items():
-                    found[name] += sum((_summed(products[one.tensor], one) for one in slices), np.zeros(len(found[name]))) ** 2
-                count += 1
+                with torch.enable_grad():
+                    loss = loss_of(network, batch, targets, data, generator)
+                    found = torch.autograd.grad(loss, list(weights), allow_unused=True, materialize_grads=True)
+                yield found
     finally:
         for weight in frozen:
             weight.requires_grad_(False)
-    return {name: total / count for name, total in found.items()}
 
 
 def activation(network: Network, parts: Sequence[Part], data: Data) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgewise.compress.prune.calibration import Data, evaluating, tensors
-from edgewise.compress.prune.importance import loss_of, pieces
+from edgewise.compress.prune.importance import gradients
 from edgewise.compress.prune.moments import MOST_COLUMNS, ROWS, measured
 from edgewise.compress.prune.readers import columns, matrix
 from edgewise.compress.prune.surgery import costs, prepared
@@ -52,23 +52,12 @@ def taylor(network: Network, targets: Sequence[Target], data: Data) -> dict[str,
     Fisher's diagonal for Hessian's). Comparable between layers.
     """
     weights = [network.weight(target.name) for target in targets]
-    frozen = [weight for weight in weights if not weight.requires_grad]
     sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
-    generator = torch.Generator().manual_seed(data.seed)
     count = 0
-    try:
-        for weight in frozen:
-            weight.requires_grad_(True)
-        with evaluating(network), torch.enable_grad():
-            for batch, truth in pieces(data):
-                loss = loss_of(network, batch, truth, data, generator)
-                gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-                for total, weight, gradient in zip(sums, weights, gradients, strict=True):
-                    total.add_((weight * gradient).detach().double().square())
-                count += 1
-    finally:
-        for weight in frozen:
-            weight.requires_grad_(False)
+    for each in gradients(network, weights, data):
+        for total, weight, gradient in zip(sums, weights, each, strict=True):
+            total.add_((weight * gradient).detach().double().square())
+        count += 1
     return {target.name: matrix(total.cpu() / count, target.readers[0]) for target, total in zip(targets, sums, strict=True)}
 
 
