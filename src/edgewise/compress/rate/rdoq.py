@@ -21,7 +21,8 @@ from edgewise.models.network import Network, unescaped
 from edgewise.types import Compressed, Inputs
 
 # λ over the squared step. Rate and distortion of entropy-coded uniform quantization have one slope at ln 2 / 6 = 0.116 (D ~ 2^-2R); but
-# an error that is fed back moves later columns off zero, which costs bits there. A quarter pays best (benchmarks/lenet/post_training.py).
+# an error that is fed back moves later columns off zero, which costs bits there: LeNet-5 takes a fifth more bytes at one divergence with
+# that slope than without any price, and as many with a quarter of it (benchmarks/lenet/post_training.py).
 SLOPE = 0.03
 TRIES = 9  # of the search for the step that diverges as much as is allowed
 CLOSE = 0.03  # relative: nearer to the divergence isn't looked for
