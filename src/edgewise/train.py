@@ -34,7 +34,7 @@ Clock = Callable[[], float]
 # What has to be the same for a training to go on where it stopped.
 SETTINGS = (
     "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "clip", "average", "precision", "keep_best",
-    "max_seconds", "seed",
+    "max_seconds", "part_of", "seed",
 )  # fmt: skip
 TIMED_STEPS = 5
 # Of max_seconds, what is planned for: checkpoints take a little, and a machine isn't equally fast all the time.
@@ -99,6 +99,7 @@ def train(
     keep_best: bool = False,
     stopper: Stopper | None = None,
     max_seconds: float | None = None,
+    part_of: tuple[int, int] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     identity: Mapping[str, Any] | None = None,
@@ -116,8 +117,9 @@ def train(
     keep_best: return the weights of its best epoch.
     stopper: called between epochs; a reason that it gives ends the training.
     max_seconds: a few steps are timed first; the schedule then spans as many as fit. That number is kept: a machine that slows down
-    afterwards takes longer. checkpoint: a folder written after every epoch and resumed from, with the same settings; identity: settings of
-    the objective, compared then too.
+    afterwards takes longer. part_of: (epochs before, epochs of the whole): these epochs are a part of a longer training, whose batches and
+    learning rates they follow; the optimizer starts afresh. checkpoint: a folder written after every epoch and resumed from, with the same
+    settings; identity: settings of the objective, compared then too.
     Raises InvalidData for an epoch without batches, InvalidModel when the loss stops being a number.
     """
     settings = {name: value for name, value in locals().items() if name in SETTINGS}
@@ -146,16 +148,18 @@ def train(
                 save(checkpoint, parts, updates, settings, history)
     steps, resumed = history.steps, len(history.losses)
     last = math.ceil(steps / count)
+    before, whole = part_of or (0, last)
+    spanned = steps if part_of is None else whole * count
     for epoch in range(resumed, last):
         if history.stopped:
             break
         total, samples = 0.0, 0
-        for index, (inputs, targets) in enumerate(task.training_batches(batch_size=batch_size, epoch=epoch, seed=seed)):
+        for index, (inputs, targets) in enumerate(task.training_batches(batch_size=batch_size, epoch=before + epoch, seed=seed)):
             step = epoch * count + index
             if step >= steps:
                 break
             for group in updates.param_groups:
-                group["lr"] = schedule(step, steps, peak=learning_rate)
+                group["lr"] = schedule(before * count + step, spanned, peak=learning_rate)
             if adjust:
                 adjust(net, step, steps)
             loss = descent.step(inputs, targets)
@@ -193,6 +197,11 @@ def _check(settings: Mapping[str, Any], validate: Validate | None) -> None:
     for name, allowed in CHOICES.items():
         if settings[name] not in allowed:
             raise InvalidInput(f"{name}={settings[name]!r} is unknown; use one of {', '.join(allowed)}")
+    if (part := settings["part_of"]) and (part[0] < 0 or part[0] + settings["epochs"] > part[1] or settings["max_seconds"] is not None):
+        raise InvalidInput(
+            f"part_of={part} with epochs={settings['epochs']} and max_seconds={settings['max_seconds']}: give (epochs before, epochs of "
+            "the whole) that hold these epochs, and no max_seconds"
+        )
     if settings["keep_best"] and validate is None:
         raise InvalidInput("keep_best=True needs validate=, a function of the network whose result is better when higher")
     if settings["max_seconds"] is not None and not settings["max_seconds"] > 0:

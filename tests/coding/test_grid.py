@@ -44,6 +44,12 @@ def test_one_step_is_found_and_nothing_is_lost(step: float, most: int, seed: int
     assert len(blob) <= len(coding.encode(whole.astype(np.int32), coders=ONLY)) + 12
 
 
+def test_a_step_that_is_a_bfloat16_takes_two_bytes() -> None:
+    whole = integers((20, 30), 9)
+    short, long = (on_grid(whole.astype(np.float32) * np.float32(step)) for step in (0.1328125, 0.13281251))
+    assert len(short) == len(long) - 2
+
+
 @given(step=STEPS, smallest=st.integers(2, 16), seed=st.integers(0, 2**32 - 1))
 @relaxed
 def test_a_smallest_magnitude_of_several_steps(step: float, smallest: int, seed: int) -> None:
@@ -180,7 +186,7 @@ def test_a_step_that_no_grid_has(step: float) -> None:
 def test_kinds_that_do_not_exist() -> None:
     whole = coding.encode(np.ones((2, 4), np.int8))
     number = bytes([coding.CODERS["grid"].number])
-    for kind, shape, dtype in ((9, (2, 4), np.float32), (255, (2, 4), np.float32), (3, (8,), np.float32), (0, (2, 4), np.int32)):
+    for kind, shape, dtype in ((12, (2, 4), np.float32), (255, (2, 4), np.float32), (3, (8,), np.float32), (0, (2, 4), np.int32)):
         with pytest.raises(InvalidInput, match="grid"):
             coding.decode(number + bytes([kind]) + np.float32(1).tobytes() + whole, shape, dtype)
 

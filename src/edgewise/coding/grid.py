@@ -1,7 +1,8 @@
 """Floats that are whole numbers times a step (weights that were quantized for size, and stay float32): the steps, and the whole numbers.
 
-A tensor has one step, or one for each place along its first or its last axis. What is decoded is float32(integer) * float32(step), one
-product rounded as IEEE 754 has it, of normal numbers alone: the same bits on every machine, whether it flushes subnormals or not.
+A tensor has one step (of two bytes where it is a bfloat16), or one for each place along its first or its last axis. What is decoded is
+float32(integer) * float32(step), one product rounded as IEEE 754 has it, of normal numbers alone: the same bits on every machine, whether
+it flushes subnormals or not.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from edgewise.errors import InvalidInput
 
 LARGEST_INTEGER = 1 << 20  # float32 has 24 bits: a grid that is nearly as fine says nothing
 DIVISORS = 16  # the smallest magnitude of a row is this many steps at most
-_WHOLE, _FIRST, _LAST = range(3)  # one step, or one per place along the first or the last axis
+_WHOLE, _FIRST, _LAST, _SHORT_STEP = range(4)  # one step, one per place along the first or the last axis, or one that is a bfloat16
 _INTEGERS = (np.dtype(np.int8), np.dtype(np.int16), np.dtype(np.int32))
 _DISTINCT = 1 << 16
 _BLOCK = 1 << 18
 _LOOK = 1 << 10
-_SHORT = 4  # elements that a step of its own has to serve; a step takes four bytes
+_SHORT = 4  # elements that a step of its own has to serve; a step takes four bytes or two
 _PROBES = 4
 _NEGATIVE_ZERO, _MAGNITUDE, _INFINITE = 1 << 31, (1 << 31) - 1, 0x7F800000
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
@@ -46,17 +47,18 @@ def encode(values: np.ndarray, nest: Nest) -> bytes | None:
 def decode(cursor: Cursor, shape: Shape, dtype: np.dtype, unnest: Unnest) -> np.ndarray:
     kind = cursor.byte()
     axis, width = kind // len(_INTEGERS), kind % len(_INTEGERS)
-    if dtype != np.float32 or axis > _LAST or (axis != _WHOLE and len(shape) < 2):
+    if dtype != np.float32 or axis > _SHORT_STEP or (axis in (_FIRST, _LAST) and len(shape) < 2):
         raise InvalidInput(f"coded data has a grid ({kind}) that {dtype} {list(shape)} can't: it is damaged or forged; copy it again")
-    if axis == _WHOLE:
-        steps = np.frombuffer(cursor.bytes(4), "<f4").astype(np.float32)
+    if axis in (_WHOLE, _SHORT_STEP):
+        stored = bytes(cursor.bytes(4)) if axis == _WHOLE else bytes(2) + bytes(cursor.bytes(2))
+        steps = np.frombuffer(stored, "<f4").astype(np.float32)
         integers = unnest(cursor.rest(), shape, _INTEGERS[width]).reshape(shape)
         return _product(integers, _checked(steps)).ravel()
-    stored = cursor.framed()
+    framed_steps = cursor.framed()
     integers = unnest(cursor.rest(), shape, _INTEGERS[width]).reshape(shape)
     # Places that hold nothing but zeros have no step.
     used = _used(integers, axis)
-    steps = _checked(unnest(stored, (int(np.count_nonzero(used)),), np.dtype(np.float32)))
+    steps = _checked(unnest(framed_steps, (int(np.count_nonzero(used)),), np.dtype(np.float32)))
     return _product(integers, _spread(steps, used, axis, len(shape))).ravel()
 
 
@@ -138,11 +140,17 @@ def _fitted(rows: np.ndarray) -> np.ndarray:
         near = (low <= high * (1 + 2**-22)) & (high < np.inf)
         places, middle = left[near], ((low[near] + high[near]) / 2).astype(np.float32)
         whole, wanted = integers[near].astype(np.float32), rows[places]
-        for step in (middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))):
+        for step in (_short(middle), middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))):
             exact = (whole * step[:, None] == wanted).all(axis=1) & (step >= _SMALLEST) & (found[places] == 0)
             found[places[exact]] = step[exact]
         left = left[found[left] == 0]
     return found
+
+
+def _short(steps: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16, as float32: a step that takes two bytes, where it does as well."""
+    bits = steps.astype(np.float32).view(np.uint32)
+    return np.asarray(((bits + np.uint32(0x8000)) & np.uint32(0xFFFF0000)).view(np.float32))
 
 
 def _coded(values: np.ndarray, axis: int, steps: np.ndarray, nest: Nest) -> bytes | None:
@@ -152,8 +160,10 @@ def _coded(values: np.ndarray, axis: int, steps: np.ndarray, nest: Nest) -> byte
         return None
     most = int(np.abs(integers).max())
     width = 0 if most <= 127 else 1 if most < 1 << 15 else 2
-    head = bytes([axis * len(_INTEGERS) + width])
     stored = steps.astype("<f4").tobytes() if axis == _WHOLE else framed(nest(steps))
+    if axis == _WHOLE and stored[:2] == bytes(2):
+        axis, stored = _SHORT_STEP, stored[2:]
+    head = bytes([axis * len(_INTEGERS) + width])
     return head + stored + nest(integers.astype(_INTEGERS[width]))
 
 

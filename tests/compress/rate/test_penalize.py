@@ -12,8 +12,8 @@ import torch
 
 from edgewise import coding
 from edgewise.compress.prune.readers import every
-from edgewise.compress.rate.dead import without_dead_units
-from edgewise.compress.rate.penalize import due_bytes, penalize
+from edgewise.compress.rate.dead import alive, without_dead_units
+from edgewise.compress.rate.penalize import RAMP, Repeated, due_bytes, penalize, pieces
 from edgewise.compress.rate.penalized import Penalized, _bargain
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index
@@ -70,7 +70,7 @@ def test_every_tensor_lies_on_its_grid(done: Any) -> None:
         nonzero = values[values > 0]
         if len(nonzero):
             ratios = nonzero.astype(np.float64) / nonzero.min()
-            assert min(np.abs(ratios * k - np.rint(ratios * k)).max() for k in range(1, 9)) < 1e-5
+            assert min(np.abs(ratios * k - np.rint(ratios * k)).max() for k in range(1, 65)) < 1e-4
 
 
 def test_what_was_interrupted_goes_on_to_the_same_bits(tmp_path: Path) -> None:
@@ -121,8 +121,29 @@ def test_a_row_that_empties_gets_dearer() -> None:
 
 def test_the_bytes_that_are_due_fall_evenly_and_then_stay() -> None:
     assert due_bytes(0, 100, 1000, 10) == pytest.approx(1000)
-    assert due_bytes(25, 100, 1000, 10) == pytest.approx(100)
-    assert due_bytes(50, 100, 1000, 10) == due_bytes(99, 100, 1000, 10) == pytest.approx(10)
+    assert due_bytes(int(50 * RAMP), 100, 1000, 10) == pytest.approx(100)
+    assert due_bytes(int(100 * RAMP), 100, 1000, 10) == due_bytes(90, 100, 1000, 10) == pytest.approx(10)
+
+
+def test_dead_units_go_along_the_way_and_what_is_left_is_the_same_training() -> None:
+    assert pieces(1) == (0, 1) and pieces(3)[0] == 0 and pieces(3)[-1] == 3
+    whole = Penalized(net(), every(net(), Index(net().structure)))
+    whole.slope.fill_(3e-5)
+    with torch.no_grad():
+        whole.network.weight("w1")[5:9] = 0.01 * whole.steps()["w1"]  # rounds to zero
+    found = alive(whole.settled(), drawn(64, 1)[0])
+    smaller = whole.narrowed(found.keeps)
+    kept = [unit for unit in range(48) if unit not in range(5, 9)]
+    assert torch.equal(smaller.network.weight("w1"), whole.network.weight("w1")[kept]) and float(smaller.slope) == float(whole.slope)
+    assert {name: step.item() for name, step in smaller.steps().items()} == {name: step.item() for name, step in whole.steps().items()}
+    x = torch.from_numpy(drawn(64, 1)[0]["x"])
+    assert torch.allclose(smaller(x), whole(x), atol=1e-5)
+
+
+def test_batches_come_again() -> None:
+    task = Repeated(Clouds(128), 2)
+    first, second, third = (next(iter(task.training_batches(batch_size=32, epoch=epoch, seed=0)))[0]["x"] for epoch in range(3))
+    assert np.array_equal(first, third) and not np.array_equal(first, second)
 
 
 def test_dead_units_go_where_the_answers_stay() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,30 +22,53 @@ def without_dead_units(network: Network, inputs: Inputs) -> tuple[Network, tuple
     A unit that is made of zeros alone gives what its activation makes of zero, mostly zero: whether the answers stay is looked at, on
     `inputs`, and where they don't, such units stay. One unit of each part stays.
     """
+    found = alive(network, inputs)
+    for keep in found.keeps:
+        network = narrowed(network, keep)
+    return network, found.notes
+
+
+@dataclass(frozen=True)
+class Alive:
+    """keeps: what `narrowed` takes, one after the other: part -> units that stay. notes: of each part that lost some."""
+
+    keeps: tuple[Mapping[str, list[int]], ...]
+    notes: tuple[str, ...]
+
+
+def alive(network: Network, inputs: Inputs) -> Alive:
+    """What stays of `network` without its dead units (see `without_dead_units`); nothing is changed."""
+    keeps: list[Mapping[str, list[int]]] = []
     notes: list[str] = []
     with evaluating(network), torch.no_grad():
         wanted = network.run(tensors(network, inputs))
     while True:  # what alone made or read a dead unit may be dead then, too
-        smaller = _smaller(network, by_making=True)
-        if smaller is not None and not _same(smaller[0], inputs, wanted):
-            smaller = _smaller(network, by_making=False)
-        if smaller is None:
-            return network, tuple(notes)
-        network = smaller[0]
-        notes += smaller[1]
+        keep, said = _kept_of(network, by_making=True)
+        smaller = narrowed(network, keep) if keep else network
+        if keep and not _same(smaller, inputs, wanted):
+            keep, said = _kept_of(network, by_making=False)
+            smaller = narrowed(network, keep) if keep else network
+        if not keep:
+            return Alive(tuple(keeps), tuple(notes))
+        network = smaller
+        keeps.append(keep)
+        notes += said
 
 
-def _smaller(network: Network, by_making: bool) -> tuple[Network, list[str]] | None:
+def narrowed(network: Network, keep: Mapping[str, list[int]]) -> Network:
+    """`network` with these units of its parts alone."""
+    return Network(shrink(network.to_graph(), keep))
+
+
+def _kept_of(network: Network, by_making: bool) -> tuple[dict[str, list[int]], list[str]]:
     coupling = parts(network.structure)
     keep = {part.name: kept for part in coupling.parts if len(kept := _kept(network, part, by_making)) < part.units}
-    if not keep:
-        return None
     notes = [
         f"{part.name}: {part.units - len(keep[part.name])} of {part.units} units were dead, and went"
         for part in coupling.parts
         if part.name in keep
     ]
-    return Network(shrink(network.to_graph(), keep)), notes
+    return keep, notes
 
 
 def _kept(network: Network, part: Part, by_making: bool) -> list[int]:

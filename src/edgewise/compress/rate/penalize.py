@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
 from edgewise.compress.distill import Teacher, learning, told
 from edgewise.compress.prune.readers import every
-from edgewise.compress.rate.dead import without_dead_units
+from edgewise.compress.rate.dead import alive
 from edgewise.compress.rate.penalized import PERIOD, SLOPES, Penalized
 from edgewise.compress.rate.sensitivity import without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
-from edgewise.steps import Objective, supervised
+from edgewise.steps import Batch, Objective, Trainable, supervised
 from edgewise.tasks import TrainingTask
-from edgewise.train import Progress, Stopper, train
-from edgewise.types import Compressed
+from edgewise.train import Progress, Stopper, Trained, train
+from edgewise.types import Compressed, Split
 
-RAMP = 0.5  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
+RAMP = 0.4  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
 UPDATES_LEAST = 200  # of prices and slope, in a training of that many steps and more
+PIECES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.65)  # of all epochs: after them dead units go, and what is left trains faster
+REPEAT = 8  # epochs whose batches come again and again
 UPDATES = 60.0  # the slope may grow by e^this, over all of a training: it has to find its size from nothing
 
 
@@ -59,63 +64,114 @@ def penalize(
     if size_bytes < least or epochs < 1:
         raise InvalidInput(f"size_bytes={size_bytes}, epochs={epochs}: {least} bytes are taken by the tensors' heads alone; give more")
     count = math.ceil(len(task.split("train")) / batch_size)
-    task, learned, said, weight = learning(task, teacher, weight=weight, temperature=temperature)
+    task, learned, said, weight = learning(task, teacher, weight=weight, temperature=temperature, remember=True)
     answer = learned or supervised(task)
-    started = Penalized(model, readers)
-    objective = _priced(answer, size_bytes, started.learn_prices() / 8, count, epochs * count)
-
-    def tell(at: Progress) -> None:
-        if progress:
-            progress(at.said("training for size"), at.done)
-
-    trained = train(
-        started,
-        task,
-        epochs=epochs,
-        batch_size=batch_size,
-        objective=objective,
-        optimizer="adamw",
-        learning_rate=learning_rate,
-        weight_decay=0.0,
-        clip=math.inf,
-        seed=seed,
-        stopper=stopper,
-        checkpoint=checkpoint,
-        identity={"size_bytes": size_bytes, "weight": weight, "temperature": temperature},
-        progress=tell,
-    )
-    penalized = trained.model
-    if not isinstance(penalized, Penalized):
-        raise TypeError("train returns a copy of what it is given")
-    size = penalized.coded_bytes()
+    net = Penalized(model, readers)
+    course = _Course(net.learn_prices() / 8, size_bytes, count, epochs * count)
     samples, _ = next(iter(task.training_batches(batch_size=batch_size, epoch=0, seed=seed)))
-    settled, gone = without_dead_units(penalized.settled(), samples)
-    zero = {name: float((q == 0).float().mean()) for name, q in penalized.integers().items()}
+    repeated = Repeated(task, REPEAT)
+    done: list[Trained] = []
+    gone: list[str] = []
+    for first, last in itertools.pairwise(pieces(epochs)):
+        losses = [loss for one in done for loss in one.losses]
+
+        def tell(at: Progress, first: int = first, last: int = last) -> None:
+            if progress:
+                share = (first + at.done * (last - first)) / epochs
+                left = at.seconds_left * (1 - share) / max((1 - at.done) * (last - first) / epochs, 1e-9)
+                progress(replace(at, epoch=first + at.epoch, epochs=epochs, seconds_left=left).said("training for size"), share)
+
+        def ends(seen: Sequence[float], before: Sequence[float] = losses) -> str | None:
+            return stopper([*before, *seen]) if stopper else None
+
+        done.append(
+            train(
+                net,
+                repeated,
+                epochs=last - first,
+                part_of=(first, epochs),
+                batch_size=batch_size,
+                objective=_priced(answer, course),
+                optimizer="adamw",
+                learning_rate=learning_rate,
+                weight_decay=0.0,
+                clip=math.inf,
+                seed=seed,
+                stopper=ends,
+                checkpoint=checkpoint / f"from-{first}" if checkpoint else None,
+                identity={"size_bytes": size_bytes, "weight": weight, "temperature": temperature},
+                progress=tell,
+            )
+        )
+        trained = done[-1].model
+        if not isinstance(trained, Penalized):
+            raise TypeError("train returns a copy of what it is given")
+        found = alive(trained.settled(), samples)
+        net = trained.narrowed(found.keeps)
+        gone += found.notes
+        stopped = done[-1].stopped or (ends(done[-1].losses) if last < epochs else None)
+        if stopped:
+            break
+    zero = {name: float((q == 0).float().mean()) for name, q in net.integers().items()}
+    whole = replace(done[-1], losses=tuple(loss for one in done for loss in one.losses), seconds=sum(one.seconds for one in done))
     notes = (
-        f"penalize: {size:,} bytes of coded weights, {size_bytes:,} asked for; zeros take no bytes and save no time, dead units do",
+        f"penalize: {net.coded_bytes():,} bytes of coded weights, {size_bytes:,} asked for; zeros take no bytes and save no time, "
+        "dead units do",
         *gone,
         *said,
-        *told(trained, None),
+        *told(replace(whole, steps=whole.steps_asked, stopped=stopped), None),
     )
-    return Compressed(settled, tuple(f"{name}: {share:.1%} zero" for name, share in zero.items()), {}, notes)
+    return Compressed(net.settled(), tuple(f"{name}: {share:.1%} zero" for name, share in zero.items()), {}, notes)
 
 
-def _priced(answer: Objective, size_bytes: int, first_bytes: float, epoch: int, steps: int) -> Objective:
+def pieces(epochs: int) -> tuple[int, ...]:
+    """Epochs after which dead units go, 0 and the last one included."""
+    return tuple(sorted({0, *(math.ceil(share * epochs) for share in PIECES), epochs}))
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A task whose batches are those of its first `epochs` epochs, again and again: their answers by a teacher can be kept."""
+
+    task: Trainable
+    epochs: int
+
+    def split(self, name: Literal["train"]) -> Split:
+        return self.task.split(name)
+
+    def training_batches(self, *, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
+        return self.task.training_batches(batch_size=batch_size, epoch=epoch % self.epochs, seed=seed)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.task.loss(outputs, targets)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """first_bytes, last_bytes: what is aimed at to begin with, and in the end. epoch, steps: steps of an epoch, and of all."""
+
+    first_bytes: float
+    last_bytes: float
+    epoch: int
+    steps: int
+
+
+def _priced(answer: Objective, course: _Course) -> Objective:
     """The loss of the answers, and the bits of the weights at a price that is steered towards the bytes that are due."""
 
-    period = min(PERIOD, max(1, steps // UPDATES_LEAST))
+    period = min(PERIOD, max(1, course.steps // UPDATES_LEAST))
 
     def objective(net: nn.Module, tensors: dict[str, Tensor], targets: Tensor | None) -> Tensor:
         if not isinstance(net, Penalized):
             raise TypeError("this objective is of a Penalized network")
         tick = int(net.ticks)
-        if not net.prices or tick % period == 0 or tick % epoch == 0:
+        if not net.prices or tick % period == 0 or tick % course.epoch == 0:
             bits = net.learn_prices()
-            if tick % epoch == 0:
+            if tick % course.epoch == 0:
                 net.correction.fill_(8 * net.coded_bytes() / max(bits, 1.0))
-            due = due_bytes(tick, steps, first_bytes, size_bytes)
+            due = due_bytes(tick, course.steps, course.first_bytes, course.last_bytes)
             push = max(-1.0, min(1.0, 3 * math.log(max(bits, 1.0) * float(net.correction) / 8 / due)))
-            rate = min(0.5, UPDATES / (steps / period))
+            rate = min(0.5, UPDATES / (course.steps / period))
             net.slope.fill_(min(max(float(net.slope) * math.exp(rate * push), SLOPES[0]), SLOPES[1]))
         net.ticks += 1
         return answer(net, tensors, targets) + net.penalty() * net.slope.float()

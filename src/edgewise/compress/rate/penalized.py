@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from edgewise import coding
-from edgewise.compress.prune.readers import Reader, matrix, unmatrix
+from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
+from edgewise.compress.rate.dead import narrowed
+from edgewise.graph import Index
 from edgewise.models.network import Network, escaped, unescaped
 
 PERIOD = 20  # training steps that use the same prices
@@ -72,14 +74,19 @@ class Penalized(nn.Module):
 
     def scaled(self) -> dict[str, Tensor]:
         """Each tensor in units of its step."""
-        return {name: self.network.weight(name) / step.exp() for name, step in zip(self.names, self.log_step, strict=True)}
+        return {name: self.network.weight(name) / step for name, step in self.steps().items()}
+
+    def steps(self) -> dict[str, Tensor]:
+        """Each tensor's step: the bfloat16, which takes two bytes, straight through."""
+        exact = {name: step.exp() for name, step in zip(self.names, self.log_step, strict=True)}
+        return {name: step + (step.bfloat16().float() - step).detach() for name, step in exact.items()}
 
     def forward(self, *inputs: Tensor) -> Any:
         return self._with(self.scaled(), inputs)
 
     def _with(self, scaled: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
-        steps = dict(zip(self.names, self.log_step, strict=True))
-        held = {escaped(name): Rounded.apply(x) * steps[name].exp() for name, x in scaled.items()}
+        steps = self.steps()
+        held = {escaped(name): Rounded.apply(x) * steps[name] for name, x in scaled.items()}
         return torch.func.functional_call(self.network, held, inputs)
 
     def penalty(self) -> Tensor:
@@ -105,11 +112,26 @@ class Penalized(nn.Module):
         return sum(len(coding.encode(_int(q, self.readers.get(name)))) + OVERHEAD - 1 for name, q in self.integers().items())
 
     @torch.no_grad()
+    def narrowed(self, keeps: Sequence[Mapping[str, list[int]]]) -> Penalized:
+        """The same training, of a network with these units of its parts alone (see `dead.alive`)."""
+        network = self.network
+        for keep in keeps:
+            network = narrowed(network, keep)
+        found = Penalized(network, every(network, Index(network.structure)))
+        steps = dict(zip(self.names, self.log_step, strict=True))
+        for name, step in zip(found.names, found.log_step, strict=True):
+            step.copy_(steps[name])
+        for name, value in self.named_buffers(recurse=False):
+            found.get_buffer(name).copy_(value)
+        return found
+
+    @torch.no_grad()
     def settled(self) -> Network:
         """The network with its weights on their grids: float32(integer) · float32(step)."""
         found = copy.deepcopy(self.network)
-        for (name, q), step in zip(self.integers().items(), self.log_step, strict=True):
-            found.weight(name).copy_((q + 0.0).float() * step.exp().float())  # -0.0 is no integer
+        steps = self.steps()
+        for name, q in self.integers().items():
+            found.weight(name).copy_((q + 0.0).float() * steps[name])  # -0.0 is no integer
         return found
 
 
