@@ -57,7 +57,7 @@ def rdoq(
             f"divergence={divergence}, step={step}, size_bytes={size_bytes}, slope={slope}: give 0 < divergence < 1, a step and a size "
             "above 0, slope from 0 up"
         )
-    job = _prepared(without_norms(model), _first(calibration, samples), damping, seed, progress)
+    job = prepared(model, calibration, samples=samples, damping=damping, seed=seed, progress=progress)
     if step is not None:
         return job.account(*job.made(step, slope), step)
     if size_bytes is not None:
@@ -72,16 +72,16 @@ def rdoq(
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Job:
     """What is known before a step is chosen.
 
-    layers: tensor -> matrices to round, one for each group (one for a table that no product reads). vectors: tensor -> gain of its
+    layers: tensor -> the matrix to round. vectors: tensor -> gain of its
     elements. means: of what a reader with a bias behind it meets, (groups, columns): the mean of an error moves there.
     """
 
     model: Network
     readers: Mapping[str, tuple[Reader, ...]]
-    layers: Mapping[str, tuple[Layer, ...]]
+    layers: Mapping[str, Layer]
     vectors: Mapping[str, float]
     means: Mapping[str, np.ndarray]
     skipped: Mapping[str, str]
@@ -92,12 +92,10 @@ class _Job:
         changed = copy.deepcopy(self.model)
         touched = []
         with torch.no_grad():
-            for name, layers in self.layers.items():
-                grids = [steps(layer, step).astype(np.float32) for layer in layers]
-                found = [rounded(layer, s, slope * step**2) for layer, s in zip(layers, grids, strict=True)]
-                whole = np.stack([_on_grid(q, s) for q, s in zip(found, grids, strict=True)])
-                touched.append(f"{name}: steps {min(map(np.min, grids)):.3g} to {max(map(np.max, grids)):.3g}")
-                self._place(changed, name, whole)
+            for name, layer in self.layers.items():
+                grid = steps(layer, step).astype(np.float32)
+                touched.append(f"{name}: steps {grid.min():.3g} to {grid.max():.3g}")
+                self._place(changed, name, _on_grid(rounded(layer, grid, slope * step**2), grid))
             for name, gain in self.vectors.items():
                 weight = changed.weight(name)
                 own = np.float32(2.0 ** (np.round(2 * np.log2(step / np.sqrt(gain))) / 2 - (2 if weight.numel() < SMALL else 0)))
@@ -106,17 +104,17 @@ class _Job:
         return changed, tuple(touched)
 
     def _place(self, changed: Network, name: str, whole: np.ndarray) -> None:
-        """whole: (groups, rows, columns). Where a bias can hold it, it takes up the mean of what rounding changed."""
+        """whole: (rows of all groups, columns). Where a bias can hold it, it takes up the mean of what rounding changed."""
         weight = changed.weight(name)
         if name not in self.readers:
             weight.copy_(torch.from_numpy(whole).reshape(weight.shape))
             return
         reader = self.readers[name][0]
         if name in self.means and reader.bias is not None:
-            lost = np.stack([layer.weights for layer in self.layers[name]]) - whole
+            lost = (self.layers[name].weights - whole).reshape(len(self.means[name]), -1, whole.shape[1])
             bias = changed.weight(reader.bias.tensor)
             bias.add_((reader.bias.factor * torch.from_numpy(lost @ self.means[name][:, :, None])).reshape(bias.shape).to(bias))
-        weight.copy_(unmatrix(torch.from_numpy(whole), reader))
+        weight.copy_(unmatrix(torch.from_numpy(whole.reshape(reader.groups, -1, whole.shape[1])), reader))
 
     def diverges(self, changed: Network) -> float:
         """Relative L2 error of the outputs; without calibration, of the weights."""
@@ -135,11 +133,21 @@ class _Job:
         return Compressed(changed, touched, self.skipped, (note,))
 
 
-def _prepared(model: Network, batches: Sequence[Inputs], damping: float, seed: int, progress: Callable[[str, float], None] | None) -> _Job:
+def prepared(
+    model: Network,
+    calibration: Sequence[Inputs] | None,
+    *,
+    samples: int = 256,
+    damping: float = 0.01,
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> Job:
+    """All that `rdoq` needs to know before it tries steps: options as there."""
+    model, batches = without_norms(model), _first(calibration, samples)
     index = Index(model.structure)
     readers = every(model, index)
     vectors: dict[str, float] = {}
-    layers: dict[str, tuple[Layer, ...]] = {}
+    layers: dict[str, Layer] = {}
     means: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
     sensitivity: Sensitivity | None = None
@@ -157,7 +165,7 @@ def _prepared(model: Network, batches: Sequence[Inputs], damping: float, seed: i
         if not bool(weight.any()):
             skipped[name] = "all zero: it takes no bytes"
         elif name in readers:
-            layers[name], mean = _layers(weight, readers[name], sensitivity, moments, damping)
+            layers[name], mean = _layer(weight, readers[name], sensitivity, moments, damping)
             if mean is not None:
                 means[name] = mean
         else:
@@ -166,42 +174,42 @@ def _prepared(model: Network, batches: Sequence[Inputs], damping: float, seed: i
                 skipped[name] = "the answers don't hang on it"
             elif weight.ndim > 1 and weight.numel() > SMALL:
                 table = weight.reshape(weight.shape[0], -1).numpy()
-                layers[name] = (Layer(table, np.full(len(table), gain)),)
+                layers[name] = Layer(table, np.full(len(table), gain))
             else:
                 vectors[name] = gain
     found = tuple(tensors(model, batch) for batch in batches)
-    return _Job(model, readers, layers, vectors, means, skipped, found, tuple(_answers(model, found)))
+    return Job(model, readers, layers, vectors, means, skipped, found, tuple(_answers(model, found)))
 
 
-def _layers(
+def _layer(
     weight: torch.Tensor, users: tuple[Reader, ...], sensitivity: Sensitivity | None, moments: Moments, damping: float
-) -> tuple[tuple[Layer, ...], np.ndarray | None]:
-    """The matrices of one weight; and the mean of what it reads, where one bias can take up what rounding does to it."""
+) -> tuple[Layer, np.ndarray | None]:
+    """The matrix of one weight; and the mean of what it reads, where one bias can take up what rounding does to it."""
     whole = matrix(weight, users[0]).numpy()
-    groups, rows, _ = whole.shape
+    groups, rows, columns = whole.shape
+    flat = whole.reshape(groups * rows, columns)
     if sensitivity is None:
-        return tuple(Layer(one, np.full(rows, _own(weight))) for one in whole), None
-    gain = sum(sensitivity.rows[user.key].numpy() for user in users) / sensitivity.energy
-    gain = np.asarray(gain).reshape(-1, rows) if np.size(gain) == groups * rows else np.broadcast_to(gain, (groups, rows))
-    gain = np.maximum(gain, gain.mean() * 1e-6 + 1e-30)
+        return Layer(flat, np.full(len(flat), _own(weight))), None
+    gain = np.asarray(sum(sensitivity.rows[user.key].numpy() for user in users) / sensitivity.energy)
+    gain = gain.reshape(groups, rows) if gain.size == groups * rows else np.broadcast_to(gain, (groups, rows))
+    gain = np.maximum(gain, gain.mean(1, keepdims=True) * 1e-6 + 1e-30).ravel()
     if any(user.key not in moments for user in users):
-        return tuple(Layer(one, own) for one, own in zip(whole, gain, strict=True)), None
+        return Layer(flat, gain), None
     taken = len(users) == 1 and users[0].bias is not None
     found = [moments[user.key] for user in users]
     squares = [one.covariance if taken else one.covariance + one.mean[:, :, None] * one.mean[:, None, :] for one in found]
-    factors = [factor(one.numpy(), damping) for one in torch.stack(squares).sum(0)]
-    mean = moments[users[0].key].mean.numpy() if taken else None
-    return tuple(Layer(one, own, by) for one, own, by in zip(whole, gain, factors, strict=True)), mean
+    factors = np.stack([factor(one.numpy(), damping) for one in torch.stack(squares).sum(0)])
+    return Layer(flat, gain, factors if groups > 1 else factors[0]), moments[users[0].key].mean.numpy() if taken else None
 
 
 def _searched(
-    job: _Job, limit: float, slope: float, cost: Callable[[Network], float], sense: int, progress: Callable[[str, float], None] | None
+    job: Job, limit: float, slope: float, cost: Callable[[Network], float], sense: int, progress: Callable[[str, float], None] | None
 ) -> tuple[Network, tuple[str, ...], float] | None:
     """The step whose cost is nearest to `limit` from below. sense: 1 where cost grows with the step (divergence), -1 where it falls (size).
 
     Secants in log-log: an error grows about in proportion to the step, and so do bytes with its inverse, as long as they are few.
     """
-    count = sum(layer.weights.size for layers in job.layers.values() for layer in layers)
+    count = sum(layer.weights.size for layer in job.layers.values())
     step = (limit if sense > 0 else 0.05) * float(np.sqrt(12 / max(count, 1)))  # where errors are even and independent
     best: tuple[Network, tuple[str, ...], float] | None = None
     low, high = 0.0, np.inf  # steps that are too fine, or too coarse

@@ -27,7 +27,8 @@ ROUNDS = 2  # of prices: they are learned from integers, which change with the p
 class Layer:
     """A matrix to round. weights: (rows, columns) float64. factor: (columns, columns) upper Cholesky factor of H⁻¹, or None for H = 1.
 
-    gain: (rows,) how much a squared error of each row's output weighs.
+    gain: (rows,) how much a squared error of each row's output weighs. A grouped convolution has a factor for each group, (groups, columns,
+    columns), and its rows group by group: it is coded as one matrix, and a depthwise one has a thousand groups of one row.
     """
 
     weights: np.ndarray
@@ -35,9 +36,16 @@ class Layer:
     factor: np.ndarray | None = None
 
     @property
-    def unit(self) -> float:
-        """Mean over columns of what a squared error of a weight weighs once the later columns have made up for it."""
-        return 1.0 if self.factor is None else float(np.mean(1 / np.diag(self.factor) ** 2))
+    def groups(self) -> int:
+        return 1 if self.factor is None or self.factor.ndim == 2 else len(self.factor)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """(groups, 1) mean over columns of what a squared error of a weight weighs once the later columns have made up for it."""
+        if self.factor is None:
+            return np.ones((1, 1))
+        diagonals = np.diagonal(self.factor, axis1=-2, axis2=-1).reshape(self.groups, -1)
+        return np.asarray(np.mean(1 / diagonals**2, 1, keepdims=True))
 
 
 def factor(hessian: np.ndarray, damping: float = 0.01) -> np.ndarray:
@@ -57,9 +65,11 @@ def steps(layer: Layer, step: float, quantum: float = 2.0) -> np.ndarray:
     Equal slopes of rate and distortion in all rows of all layers (reverse water-filling) ask for exactly that. Short rows share one step:
     a byte for each would be much of what they take.
     """
-    gain = layer.gain if layer.weights.shape[1] >= SHORT else np.full(len(layer.gain), layer.gain.mean())
-    weight = np.maximum(gain, float(gain.max()) * 1e-4) * layer.unit
-    ideal = step / np.sqrt(np.maximum(weight, 1e-30))
+    gain = layer.gain.reshape(layer.groups, -1)
+    if layer.weights.shape[1] < SHORT:
+        gain = np.broadcast_to(gain.mean(1, keepdims=True), gain.shape)
+    weight = np.maximum(gain, gain.max(1, keepdims=True) * 1e-4) * layer.unit
+    ideal = step / np.sqrt(np.maximum(weight, 1e-30)).ravel()
     return np.asarray(2.0 ** (np.round(np.log2(ideal) * quantum) / quantum))
 
 
@@ -86,20 +96,27 @@ def _walked(layer: Layer, step: np.ndarray, slope: float, prices: Prices, across
     along = np.full(rows, float(across.mean()))
     mean = max(float(across.mean()), 1e-9)
     own = layer.factor
+    rows_each = rows // layer.groups
+
+    def spread(part: np.ndarray) -> np.ndarray:
+        """A part of the factor's row, for each row of the matrix."""
+        return np.repeat(part, rows_each, 0) if layer.groups > 1 else part
+
     for start in range(0, columns, BLOCK):
         end = min(start + BLOCK, columns)
         errors = np.zeros((rows, end - start))
         for j in range(start, end):
-            pivot = 1.0 if own is None else own[j, j]
+            pivot = 1.0 if own is None else spread(own[..., j, j])
             level = joined(along, np.full(rows, across[j]), mean)
             q = _chosen(weights[:, j] / step, layer.gain * (step / pivot) ** 2, slope, prices, level)
             integers[:, j] = q
             along += (lengths(q) - along) * max(ROW_SHARE, 1 / (j + 1.5))
             if own is not None:
                 errors[:, j - start] = (weights[:, j] - step * q) / pivot
-                weights[:, j + 1 : end] -= errors[:, j - start, None] * own[j, j + 1 : end]
+                weights[:, j + 1 : end] -= errors[:, j - start, None] * spread(own[..., j, j + 1 : end])
         if own is not None and end < columns:
-            weights[:, end:] -= errors @ own[start:end, end:]
+            later = errors.reshape(layer.groups, rows_each, -1) @ own[..., start:end, end:]
+            weights[:, end:] -= later.reshape(rows, -1)
     return integers
 
 
