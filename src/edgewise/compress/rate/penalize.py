@@ -51,8 +51,9 @@ def penalize(
 
     size_bytes: of all coded weights together, steps included; the price of a bit is steered so that training ends near it (it is no bound:
     the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone, without labels, the
-    teacher alone. The learning rate ends at zero, where weights settle on their grids; longer trainings find better ones of a size.
-    Batch norms are folded first, and train as the weights that they became.
+    teacher alone. Units that die go along the way, so that most of a training is of a small network; batches come again every few epochs,
+    and a teacher's answers to them are kept. The learning rate ends at zero, where weights settle on their grids; longer trainings find
+    better ones of a size. Batch norms are folded first, and train as the weights that they became.
 
     Raises InvalidInput for a size that no training reaches, or options that make no sense.
     """
