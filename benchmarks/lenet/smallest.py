@@ -192,7 +192,11 @@ def main() -> None:
 def figures(path: Path) -> dict[str, Any]:
     """Of a file: its bytes, those of its weights, and its validation error."""
     facts = json.loads(path.with_name("facts.json").read_text())
-    return {**facts, "file_bytes": path.stat().st_size, "validation_error_percent": round(100 * (1 - scored(path, "validation").mean()), 3)}
+    return {
+        **facts,
+        "file_bytes": path.stat().st_size,
+        "validation_error_percent": round(100 * float(1 - scored(path, "validation").mean()), 3),
+    }
 
 
 def row(target: Target, paths: list[Path], reference: dict[str, Quality]) -> dict[str, Any]:
@@ -201,7 +205,9 @@ def row(target: Target, paths: list[Path], reference: dict[str, Quality]) -> dic
     for path in paths:
         test = scored(path, "test")
         gap = metrics.paired(reference["test"], replace(reference["test"], scores=tuple(test.tolist()))).difference
-        seeds.append({**figures(path), "test_error_percent": round(100 * (1 - test.mean()), 3), "test_difference_points": told(gap, 100)})
+        seeds.append(
+            {**figures(path), "test_error_percent": round(100 * float(1 - test.mean()), 3), "test_difference_points": told(gap, 100)}
+        )
     keys = ("weights_bytes", "file_bytes", "validation_error_percent", "test_error_percent")
     mean = {key: round(float(np.mean([one[key] for one in seeds])), 3) for key in keys}
     bars = {"weights_bytes": target.weights_bar, "file_bytes": target.file_bar, "validation_error_percent": target.error_bar}
