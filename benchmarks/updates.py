@@ -1,12 +1,12 @@
 """Update files against `zstd --patch-from` on the raw files: bytes, seconds, and that the result is the new file to the byte.
 
-    python benchmarks/updates.py [--epochs 1] [--share 1.0] [--keep DIR] [--no-fashion]
+    python benchmarks/updates.py [--work out/updates] [--epochs 1] [--share 1.0] [--keep DIR] [--no-fashion] [--no-mini-lm]
 
 The Fashion net (benchmarks/fashion/resnet20.safetensors) is trained on for an epoch of Fashion-MNIST, both are quantized to int8 by
 `quantize` as it is, and the device's package is updated to the new one: once with every layer moved, once with the head and the last
-convolution alone. Then MiniLM's shapes (22.5 M int8 weights, six layers of 384, embeddings of 30,522 tokens) with weights drawn at random:
-every weight of the layers and a tenth of the embeddings' rows move by a normal distribution, and all is quantized anew, per row; and one
-layer alone. `zstd` gets the raw .onnx files, level 19, with a window over all of them; it is left out where there is no such command.
+convolution alone. Then MiniLM, fine-tuned on SST-2 (benchmarks/minilm/tune.py says how; its weights are kept in --work) and in int8
+(benchmarks/minilm/int8.py): once after an epoch of fine-tuning more with every weight trained, once after an epoch of the head and the last of
+six layers alone. `zstd` gets the raw .onnx files, level 19, with a window over all of them; it is left out where there is no such command.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent / "fashion"))
+sys.path[:0] = [str(Path(__file__).parent / part) for part in ("fashion", "minilm")]
 
 from common import record
 
@@ -32,7 +32,6 @@ from edgewise.graph import Graph
 from edgewise.package import update
 
 CREATED = "2026-01-01T00:00:00Z"
-WIDTH, INNER, LAYERS, TOKENS = 384, 1536, 6, 30_522
 
 
 def zstd_bytes(old: bytes, new: bytes, folder: Path) -> int | None:
@@ -143,47 +142,17 @@ def last_alone(old: Graph, new: Graph, count: int) -> Graph:
     return Graph.from_proto(proto)
 
 
-def mini_lm(random: np.random.Generator) -> dict[str, np.ndarray]:
-    """float32 weights of the shapes of MiniLM-L6: rows and columns of different sizes, as trained ones have."""
-    shapes = {"embeddings": (TOKENS, WIDTH)}
-    for layer in range(LAYERS):
-        shapes |= {f"{layer}.{name}": (WIDTH, WIDTH) for name in ("query", "key", "value", "output")}
-        shapes |= {f"{layer}.up": (INNER, WIDTH), f"{layer}.down": (WIDTH, INNER)}
-    return {
-        name: (0.05 * random.normal(size=shape) * spread(random, shape[0], 0.2)[:, None] * spread(random, shape[1], 0.2)).astype(np.float32)
-        for name, shape in shapes.items()
-    }
+def mini_lm(work: Path) -> dict[str, tuple[dict[str, Any], Graph]]:
+    """By stage, what training did, and the int8 graph."""
+    from int8 import in_int8
+    from model import exported
+    from tune import STAGES, tuned
 
-
-def spread(random: np.random.Generator, count: int, sigma: float) -> np.ndarray:
-    return np.exp(sigma * random.normal(size=count))
-
-
-def quantized(weights: dict[str, np.ndarray]) -> Graph:
-    """int8 per row, with their scales: what of a QDQ graph takes the bytes."""
-    tensors = []
-    for name, weight in weights.items():
-        scale = (np.abs(weight).max(axis=1, keepdims=True) / 127).astype(np.float32)
-        tensors.append(numpy_helper.from_array(np.rint(weight / scale).clip(-127, 127).astype(np.int8), name))
-        tensors.append(numpy_helper.from_array(scale[:, 0], f"{name}.scale"))
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "weights", [x], [y], tensors)
-    return Graph.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
-
-
-def trained_on(
-    weights: dict[str, np.ndarray], size: float, random: np.random.Generator, only: tuple[str, ...] = ("",)
-) -> dict[str, np.ndarray]:
-    """Moves of the standard deviation `size`, some rows and columns more than others; of embeddings, only rows whose tokens were seen."""
-    after = {}
-    for name, weight in weights.items():
-        move = (
-            size * random.normal(size=weight.shape) * spread(random, weight.shape[0], 0.5)[:, None] * spread(random, weight.shape[1], 0.5)
-        )
-        if name == "embeddings":
-            move *= random.random((len(weight), 1)) < 0.1
-        after[name] = (weight + move).astype(np.float32) if name.startswith(only) else weight
-    return after
+    made = {}
+    for stage in STAGES:
+        module, training = tuned(stage, work)
+        made[stage] = training, in_int8(exported(module))
+    return made
 
 
 def main() -> None:
@@ -191,25 +160,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--share", type=float, default=1.0, help="of the training pictures")
     parser.add_argument("--keep", type=Path, help="leave the Fashion packages and the update here")
-    parser.add_argument("--no-fashion", action="store_true", help="the simulated weights alone")
+    parser.add_argument("--work", type=Path, default=Path("out/updates"), help="where MiniLM's trained weights are kept")
+    parser.add_argument("--no-fashion", action="store_true")
+    parser.add_argument("--no-mini-lm", action="store_true")
     given = parser.parse_args()
     rows: dict[str, Any] = {}
     if not given.no_fashion:
         training, old, new = fashion(given.epochs, given.share)
         rows["fashion, every layer"] = {**training, **updated("fashion, every layer", old, new, given.keep)}
         rows["fashion, head and one layer"] = updated("fashion, head and one layer", old, last_alone(old, new, 2), None)
-    random = np.random.default_rng(0)
-    weights = mini_lm(random)
-    old = quantized(weights)
-    for size in (1e-4, 3e-4, 1e-3):
-        name = f"MiniLM's shapes, moved by {size:g}"
-        rows[name] = updated(name, old, quantized(trained_on(weights, size, random)), None)
-    name = "MiniLM's shapes, one layer"
-    rows[name] = updated(name, old, quantized(trained_on(weights, 3e-4, random, (f"{LAYERS - 1}.",))), None)
+    if not given.no_mini_lm:
+        graphs = mini_lm(given.work)
+        before = graphs["old"][1]
+        for stage, name in (("new", "MiniLM, every layer"), ("alone", "MiniLM, head and one layer")):
+            training, after = graphs[stage]
+            rows[name] = {**training, "before": graphs["old"][0], **updated(name, before, after, None)}
     bars = (
         "every layer moved: at least 20 % smaller than zstd --patch-from on the raw files; head and one layer: at most 12 % of the package"
     )
-    record("updates", {"bar": bars, "weights_of_mini_lm": "simulated", "updates": rows})
+    form = "int8: matrix products by quantize(mode='dynamic'), one scale per output channel; embeddings per row, symmetric"
+    record("updates", {"bar": bars, "mini_lm": form, "updates": rows})
 
 
 if __name__ == "__main__":

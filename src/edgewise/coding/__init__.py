@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.coding.chooser import ALL, CODERS, FAST, coder_of, decode, encode
+from edgewise.coding.chooser import ALL, CODERS, FAST, coder_of, decode, decode_into, encode
 from edgewise.coding.core import implementation
 
-__all__ = ["ALL", "CODERS", "FAST", "coder_of", "decode", "encode", "implementation"]
+__all__ = ["ALL", "CODERS", "FAST", "coder_of", "decode", "decode_into", "encode", "implementation"]

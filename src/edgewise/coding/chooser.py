@@ -57,6 +57,7 @@ CODERS = {
 ALL = tuple(CODERS)
 FAST = tuple(name for name, coder in CODERS.items() if not coder.slow)
 _BY_NUMBER = {coder.number: coder for coder in CODERS.values()}
+_RANS = bytes([CODERS["rans"].number])
 
 
 def encode(values: np.ndarray, *, coders: Collection[str] = ALL) -> bytes:
@@ -78,6 +79,21 @@ def decode(data: bytes | memoryview, shape: Shape, dtype: Any) -> np.ndarray:
     if any(axis < 0 for axis in shape):
         raise InvalidInput(f"shape={shape!r}: an axis can't be negative")
     return _decode(memoryview(data), tuple(shape), np.dtype(dtype), DEPTH).reshape(shape)
+
+
+def decode_into(data: bytes | memoryview, shape: Shape, dtype: Any, out: memoryview) -> None:
+    """`decode` to its place in memory, little-endian: what is large and decoded straight to there takes no memory, and no time, twice.
+
+    out: writable, of as many bytes as shape and dtype take. What it holds after an error is undefined.
+    """
+    data, kind = memoryview(data), np.dtype(dtype)
+    if data[:1] == _RANS and kind.itemsize == 1 and 0 < math.prod(shape) == len(out) and all(axis > 0 for axis in shape):
+        cursor = Cursor(data[1:])
+        rans.decode(cursor, tuple(shape), kind, np.frombuffer(out, np.uint8))
+        cursor.end()
+        return
+    found = decode(data, shape, kind)
+    out[:] = found.astype(kind.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
 
 
 def coder_of(data: bytes | memoryview) -> str:

@@ -33,12 +33,13 @@ def encode(values: np.ndarray) -> bytes | None:
     return head + out[:size].tobytes()
 
 
-def decode(cursor: Cursor, shape: Shape, dtype: np.dtype) -> np.ndarray:
+def decode(cursor: Cursor, shape: Shape, dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
+    """out: (count,) uint8, where elements of one byte go instead of to an array of their own."""
     bits = cursor.byte()
     if not RANS_BITS[0] <= bits <= RANS_BITS[1]:
         raise InvalidInput(f"coded data has frequencies of {bits} bits: it is damaged or forged; copy it again")
     low, table = decode_table(cursor, 1 << bits)
-    found = np.empty(math.prod(shape), np.uint8)
+    found = np.empty(math.prod(shape), np.uint8) if out is None or dtype.itemsize != 1 else out
     core.call("rans_decode", cursor.rest(), by_symbol(table.astype(np.uint32), low, dtype), bits, found)
     return restored(found, low, dtype)
 

@@ -54,6 +54,15 @@ def decode_tensor(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) 
     return raw(coding.decode(data, laid, kind), dtype)
 
 
+def decode_tensor_into(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], out: memoryview) -> None:
+    """`decode_tensor` to its place. out: writable, of `stored_bytes(dtype, shape)`. Raises InvalidInput."""
+    kind, laid = layout(dtype, shape)
+    if BITS[dtype] >= 8:
+        coding.decode_into(data, laid, kind, out)
+    else:
+        out[:] = decode_tensor(data, dtype, shape)
+
+
 def elements(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """What is coded for ONNX's raw_data, laid out as `layout` says."""
     kind, laid = layout(dtype, shape)

@@ -18,7 +18,7 @@ from edgewise.package.limits import Limits
 from edgewise.package.manifest import Manifest, aligned, decode
 from edgewise.package.package import Package, Profile
 
-_CHUNK = 2**20
+_CHUNK = 2**17  # what is hashed is still in the cache that it was copied to
 
 
 def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | None = None) -> None:
@@ -44,7 +44,7 @@ def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | N
 def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: signing.Trust | None = None) -> Package:
     """Map the package at `path`. Every byte is verified before this returns; nothing is run, and weights stay on disk until they are read.
 
-    Memory: the manifest and one buffer of 1 MB, whatever the file claims. The file must not be changed in place while it is open (`save`
+    Memory: the manifest and one buffer of 128 KB, whatever the file claims. The file must not be changed in place while it is open (`save`
     never does). Raises InvalidPackage: not a package, truncated, altered, newer, hostile, or over `limits`; NotTrusted, when `trust` is
     given, for one that no key of it signed, or that is older than it allows.
     """

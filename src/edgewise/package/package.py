@@ -102,7 +102,7 @@ class Package:
     def model_bytes(self, entry: str = "main") -> bytes:
         """The entry's model as one serialized ONNX ModelProto, for a backend. Holds little more than the result. Raises InvalidPackage."""
         found, data = self._onnx(entry)
-        return weights.model_bytes(data, found, self.read, self.source)
+        return weights.model_bytes(data, found, self.read_into, self.source)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, sizes and content id as plain JSON data; tensors are counted, not listed."""
@@ -169,7 +169,21 @@ class Package:
         try:
             return coded.decode_tensor(data, tensor.dtype, tensor.shape)
         except InvalidInput as error:
-            raise InvalidPackage(f"{self.source}: the tensor {tensor.name[:80]!r} can't be decoded: {error}") from error
+            raise self._undecodable(tensor, error) from error
+
+    def read_into(self, tensor: Tensor, out: memoryview) -> None:
+        """`read`, to a place of as many bytes. Raises InvalidPackage."""
+        data = self.stored(tensor)
+        if tensor.coding == "raw":
+            out[:] = data
+            return
+        try:
+            coded.decode_tensor_into(data, tensor.dtype, tensor.shape, out)
+        except InvalidInput as error:
+            raise self._undecodable(tensor, error) from error
+
+    def _undecodable(self, tensor: Tensor, error: InvalidInput) -> InvalidPackage:
+        return InvalidPackage(f"{self.source}: the tensor {tensor.name[:80]!r} can't be decoded: {error}")
 
 
 def _tagged(record: Mapping[str, Any] | None, kinds: Mapping[str, type], what: str, source: str) -> Any:

@@ -14,6 +14,7 @@ from edgewise.errors import InvalidModel, InvalidPackage
 from edgewise.package.manifest import BITS, Entry, Tensor, stored_bytes
 
 ReadTensor = Callable[[Tensor], "memoryview | bytes"]
+ReadInto = Callable[[Tensor, memoryview], None]
 
 # Where TensorProto can hold its elements (onnx.proto3).
 _DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "raw_data", "double_data", "uint64_data")
@@ -69,7 +70,7 @@ def put_back(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> onnx.Mo
     return proto
 
 
-def model_bytes(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> bytes:
+def model_bytes(graph: bytes, entry: Entry, read_into: ReadInto, what: str) -> bytes:
     """The same as bytes, for an engine. Weights are decoded one by one, straight to their place: little but the result is ever held.
 
     Protobuf nests messages by their length, so the outer ones are written by hand around what the library serializes.
@@ -90,14 +91,22 @@ def model_bytes(graph: bytes, entry: Entry, read: ReadTensor, what: str) -> byte
     start = outer + _GRAPH + _varint(length)
     if len(start) + length > 2**31 - 1:
         raise InvalidPackage(f"{what}: entry {entry.name!r} is a model of {length:,} bytes; one ONNX message can't hold over 2 GB")
-    return _written([start, *pieces], len(start) + length, read)
+    return _written([start, *pieces], len(start) + length, read_into)
 
 
-def _written(pieces: Iterable[bytes | Tensor], length: int, read: ReadTensor) -> bytes:
+def _written(pieces: Iterable[bytes | Tensor], length: int, read_into: ReadInto) -> bytes:
     # BytesIO writes into what it was given, where nobody else holds that, and gives it away as it is; joining would hold weights twice.
     model = io.BytesIO(bytes(length))
-    for piece in pieces:
-        model.write(read(piece) if isinstance(piece, Tensor) else piece)
+    with model.getbuffer() as view:
+        at = 0
+        for piece in pieces:
+            end = at + (stored_bytes(piece.dtype, piece.shape) if isinstance(piece, Tensor) else len(piece))
+            with view[at:end] as place:
+                if isinstance(piece, Tensor):
+                    read_into(piece, place)
+                else:
+                    place[:] = piece
+            at = end
     return model.getvalue()
 
 
