@@ -2,11 +2,11 @@
 
     EDGEWISE_DATA=… python benchmarks/lenet/smallest.py [lenet-5:950 …] [--seeds 3] [--work out/lenet]
 
-From the dense nets of `train.py`. Teachers are they, or a dense net of the same shape that was trained on moved pictures. Of each target and
-seed: the bytes of all coded weights as they stand in the file (steps, biases and layouts included), the bytes of the file (graph, labels,
-preprocessing, signature, hash), and the error on the 5,000 validation images. Sizes and epochs are set beforehand; bars are of the means
-over the seeds. Once all are made, each file answers the test images, once, beside the dense net. Interrupted, every training goes on where
-it stopped, and what is done isn't done again. --tiny: two epochs each, to see that it runs; nothing is recorded.
+From the dense nets of `train.py`. Teachers are they, or a dense net of the same shape that was trained on moved pictures. Of each target
+and seed: the bytes of all coded weights as they stand in the file (steps, biases and layouts included), the bytes of the file (graph,
+labels, preprocessing, signature, hash), and the error on the 5,000 validation images. Sizes and epochs are set beforehand; bars are of the
+means over the seeds. Once all are made, each file answers the test images, once, beside the dense net. Interrupted, every training goes on
+where it stopped, and what is done isn't done again. --tiny: two epochs each, to see that it runs; nothing is recorded.
 """
 
 from __future__ import annotations

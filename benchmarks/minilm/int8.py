@@ -1,7 +1,7 @@
 """MiniLM in int8, weights and tables: `edgewise`'s dynamic quantization of the matrix products, and the embeddings as integers too.
 
-`quantize(mode="dynamic")` gives each matrix product's weights one scale per output channel. It leaves tables alone, which are half of MiniLM; here
-they become int8 with a scale per row (a token), and are dequantized after the rows were gathered: all of a table is never float.
+`quantize(mode="dynamic")` gives each matrix product's weights one scale per output channel. It leaves tables alone, which are half of
+MiniLM; here they become int8 with a scale per row (a token), and are dequantized after the rows were gathered: all of a table is never float.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def in_int8(dense: Graph) -> Graph:
         scale[scale == 0] = 1
         integers = np.rint(values / scale).clip(-127, 127).astype(np.int8)
         graph.initializer.remove(table)
-        graph.initializer.extend(
-            [numpy_helper.from_array(integers, f"{stem}_quantized"), numpy_helper.from_array(scale, f"{stem}_scale")]
-        )
+        graph.initializer.extend([numpy_helper.from_array(integers, f"{stem}_quantized"), numpy_helper.from_array(scale, f"{stem}_scale")])
         nodes += [
             helper.make_node("Gather", [f"{stem}_quantized", rows], [f"{out}_integers"], name=f"{node.name}_integers"),
             helper.make_node("Cast", [f"{out}_integers"], [f"{out}_float"], name=f"{node.name}_float", to=TensorProto.FLOAT),

@@ -97,7 +97,12 @@ def _trained(module: Sentence, stage: Stage, folder: Path) -> dict[str, Any]:
         if len(losses) % KEPT_EVERY == 0:
             checkpoint.save(folder, {"module": module}, optimizer, settings, checkpoint.History(steps, tuple(losses)))
             print(f"{folder.name}: step {len(losses)} of {steps}, loss {np.mean(losses[-KEPT_EVERY:]):.4f}", flush=True)
-    return {"steps": steps, "phrases": steps * BATCH, "seconds": round(time.perf_counter() - began), "loss": round(np.mean(losses[-500:]), 4)}
+    return {
+        "steps": steps,
+        "phrases": steps * BATCH,
+        "seconds": round(time.perf_counter() - began),
+        "loss": round(np.mean(losses[-500:]), 4),
+    }
 
 
 def _batches(stage: Stage) -> Iterator[tuple[list[str], np.ndarray]]:

@@ -81,6 +81,17 @@ def test_sparse_values_of_any_kind() -> None:
     assert same(coding.decode(blob, values.shape, values.dtype), values)
 
 
+@pytest.mark.parametrize("name", examples())
+def test_decoded_to_its_place(kernels: object, name: str) -> None:
+    values = examples()[name]
+    place = bytearray(values.nbytes + 2)
+    with memoryview(place)[1:-1] as out:
+        coding.decode_into(coding.encode(values, coders={name, "packed", "adaptive"}), values.shape, values.dtype, out)
+    assert place[1:-1] == values.astype(values.dtype.newbyteorder("<")).tobytes() and place[0] == place[-1] == 0
+    with pytest.raises((InvalidInput, ValueError)):
+        coding.decode_into(coding.encode(values), values.shape, values.dtype, memoryview(bytearray(values.nbytes + 1)))
+
+
 @pytest.mark.skipif(core.native is None, reason="the C extension isn't there")
 @pytest.mark.parametrize("name", examples())
 def test_both_implementations_write_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
