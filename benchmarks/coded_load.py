@@ -3,9 +3,9 @@
     python benchmarks/coded_load.py [MODEL.onnx] [--rounds N] [--synthetic]
 
 Without MODEL, all-MiniLM-L6-v2 in int8 (benchmarks/minilm/int8.py: 22.6 M weights); with --synthetic, or where torch, transformers or its
-weights aren't installed, 40 int8 matrices of 512 × 512 (10.5 M weights), normally distributed. Every sample is a process of its own, on one core;
-they take turns. Time runs from the file, in the page cache, to the first answer; interpreter and imports are not in it. Ratios are medians
-of pairs with their 95 % intervals.
+weights aren't installed, 40 int8 matrices of 512 × 512 (10.5 M weights), normally distributed. Every sample is a process of its own, on one
+core; they take turns. Time runs from the file, in the page cache, to the first answer; interpreter and imports are not in it. Ratios are
+medians of pairs with their 95 % intervals.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
 The Fashion net (benchmarks/fashion/resnet20.safetensors) is trained on for an epoch of Fashion-MNIST, both are quantized to int8 by
 `quantize` as it is, and the device's package is updated to the new one: once with every layer moved, once with the head and the last
 convolution alone. Then MiniLM, fine-tuned on SST-2 (benchmarks/minilm/tune.py says how; its weights are kept in --work) and in int8
-(benchmarks/minilm/int8.py): once after an epoch of fine-tuning more with every weight trained, once after an epoch of the head and the last
-of six layers alone. `zstd` gets the raw .onnx files, level 19, with a window over all of them; it is left out where there is no such command.
+(benchmarks/minilm/int8.py): once after an epoch of fine-tuning more with every weight trained, once after an epoch of the head and the
+last of six layers alone. `zstd` gets the raw .onnx files, level 19, with a window over all of them; it is left out where there is no such
+command.
 """
 
 from __future__ import annotations

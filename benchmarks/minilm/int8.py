@@ -1,7 +1,8 @@
 """MiniLM in int8, weights and tables: `edgewise`'s dynamic quantization of the matrix products, and the embeddings as integers too.
 
 `quantize(mode="dynamic")` gives each matrix product's weights one scale per output channel. It leaves tables alone, which are half of
-MiniLM; here they become int8 with a scale per row (a token), and are dequantized after the rows were gathered: all of a table is never float.
+MiniLM; here they become int8 with a scale per row (a token), and are dequantized after the rows were gathered: all of a table is never
+float.
 """
 
 from __future__ import annotations
