@@ -124,8 +124,8 @@ def train(
     stopper: called between epochs; a reason that it gives ends the training.
     max_seconds: a few steps are timed first; the schedule then spans as many as fit. That number is kept: a machine that slows down
     afterwards takes longer. part_of: (epochs before, epochs of the whole): these epochs are a part of a longer training, whose batches and
-    learning rates they follow; the optimizer starts afresh, and eases in. checkpoint: a folder written after every epoch and resumed from, with the same
-    settings; identity: settings of the objective, compared then too.
+    learning rates they follow; the optimizer starts afresh, and eases in. checkpoint: a folder written after every epoch and resumed from,
+    with the same settings; identity: settings of the objective, compared then too.
     Raises InvalidData for an epoch without batches, InvalidModel when the loss stops being a number.
     """
     settings = {name: value for name, value in locals().items() if name in SETTINGS}
