@@ -37,7 +37,6 @@ SETTINGS = (
     "max_seconds", "part_of", "seed",
 )  # fmt: skip
 TIMED_STEPS = 5
-EASING = 100  # steps of a later part of a training, until its learning rate is what the schedule says
 # Of max_seconds, what is planned for: checkpoints take a little, and a machine isn't equally fast all the time.
 PLANNED_SHARE = 0.95
 
@@ -80,11 +79,6 @@ def schedule(step: int, steps: int, *, peak: float, warmup: float = 0.1) -> floa
     return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def _eased(step: int) -> float:
-    """Of the learning rate, while an optimizer that starts in the middle has seen few gradients: Adam's first steps are as long for all."""
-    return min(1.0, (step + 1) / EASING)
-
-
 def train(
     model: torch.nn.Module,
     task: Trainable,
@@ -124,7 +118,7 @@ def train(
     stopper: called between epochs; a reason that it gives ends the training.
     max_seconds: a few steps are timed first; the schedule then spans as many as fit. That number is kept: a machine that slows down
     afterwards takes longer. part_of: (epochs before, epochs of the whole): these epochs are a part of a longer training, whose batches and
-    learning rates they follow; the optimizer starts afresh, and eases in. checkpoint: a folder written after every epoch and resumed from,
+    learning rates they follow; the optimizer starts afresh. checkpoint: a folder written after every epoch and resumed from,
     with the same settings; identity: settings of the objective, compared then too.
     Raises InvalidData for an epoch without batches, InvalidModel when the loss stops being a number.
     """
@@ -165,7 +159,7 @@ def train(
             if step >= steps:
                 break
             for group in updates.param_groups:
-                group["lr"] = schedule(before * count + step, spanned, peak=learning_rate) * (_eased(step) if before else 1.0)
+                group["lr"] = schedule(before * count + step, spanned, peak=learning_rate)
             if adjust:
                 adjust(net, step, steps)
             loss = descent.step(inputs, targets)

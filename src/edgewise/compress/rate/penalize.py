@@ -24,9 +24,9 @@ from edgewise.tasks import TrainingTask
 from edgewise.train import Progress, Stopper, Trained, train
 from edgewise.types import Compressed, Split
 
-RAMP = 0.6  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
+RAMP = 0.5  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
 UPDATES_LEAST = 200  # of prices and slope, in a training of that many steps and more
-PIECES = (0.15, 0.3, 0.45, 0.6)  # of all epochs: after them dead units go, and what is left trains faster
+PIECES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)  # of all epochs: after them dead units go, and what is left trains faster
 REPEAT = 8  # epochs whose batches come again and again
 UPDATES = 60.0  # the slope may grow by e^this, over all of a training: it has to find its size from nothing
 
