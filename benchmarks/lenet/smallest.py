@@ -31,7 +31,7 @@ from deep_compression import CREATED, answered
 from nets import NETS
 from safetensors.torch import load_file, save_file
 from torch import nn
-from train import EPOCHS, LEARNING_RATE, WORK, dense, reporter, right, task
+from train import LEARNING_RATE, WORK, dense, reporter, right, task
 
 import edgewise as ew
 from edgewise import package
@@ -49,7 +49,7 @@ from edgewise.train import train
 class Target:
     """size: what `penalize` is asked for. The bars: mean bytes of weights and file, and mean validation error in percent.
 
-    shifted: the teacher is a dense net that was trained on pictures moved by up to 2 pixels.
+    shifted: pixels that the pictures were moved by at most on which the dense net was trained that is the teacher; 0: the dense net itself.
     """
 
     net: str
@@ -59,14 +59,15 @@ class Target:
     file_bar: int
     error_bar: float
     learning_rate: float = 2e-3
-    shifted: bool = False
+    shifted: int = 0
 
 
+TEACHER_EPOCHS = 30
 SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 TARGETS = {
-    "lenet-5:950": Target("lenet-5", 950, 50, 950, 1_600, 1.0, learning_rate=4e-3, shifted=False),
-    "lenet-5:1500": Target("lenet-5", 1_500, 50, 1_500, 2_200, 0.8, learning_rate=4e-3, shifted=False),
-    "lenet-300-100:2200": Target("lenet-300-100", 2_200, 60, 2_200, 2_800, 1.7),
+    "lenet-5:950": Target("lenet-5", 950, 50, 950, 1_600, 1.0, learning_rate=4e-3),
+    "lenet-5:1500": Target("lenet-5", 1_500, 50, 1_500, 2_200, 0.8, learning_rate=4e-3),
+    "lenet-300-100:2200": Target("lenet-300-100", 2_200, 60, 2_200, 2_800, 1.7, shifted=1),
 }
 
 
@@ -74,7 +75,7 @@ def teacher(target: Target, whole: Network, data: ew.tasks.ImageClassification, 
     """What answers for the pictures beside their labels."""
     if not target.shifted:
         return whole
-    path = work / f"{target.net}-shifted.safetensors"
+    path = work / f"{target.net}-shifted-{target.shifted}.safetensors"
     torch.manual_seed(0)
     net = NETS[target.net]().eval()
     if path.exists():
@@ -82,11 +83,11 @@ def teacher(target: Target, whole: Network, data: ew.tasks.ImageClassification, 
         return net
     done = train(
         net,
-        replace(data, shift=2),
-        epochs=EPOCHS[target.net],
+        replace(data, shift=target.shifted),
+        epochs=TEACHER_EPOCHS,
         batch_size=128,
         learning_rate=LEARNING_RATE[target.net],
-        checkpoint=work / f"{target.net}-shifted",
+        checkpoint=work / f"{target.net}-shifted-{target.shifted}",
         progress=reporter(f"{target.net}, teacher"),
     )
     save_file({key: value.contiguous() for key, value in done.model.state_dict().items()}, path)
