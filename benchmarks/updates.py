@@ -7,7 +7,7 @@ The Fashion net (benchmarks/fashion/resnet20.safetensors) is trained on for an e
 convolution alone. Then MiniLM, fine-tuned on SST-2 (benchmarks/minilm/tune.py says how; its weights are kept in --work) and in int8
 (benchmarks/minilm/int8.py): once after an epoch of fine-tuning more with every weight trained, once after an epoch of the head and the
 last of six layers alone. `zstd` gets the raw .onnx files, level 19, with a window over all of them; it is left out where there is no such
-command.
+command. The records are updates-fashion and updates-mini-lm where one of them was left out.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ def main() -> None:
         "every layer moved: at least 20 % smaller than zstd --patch-from on the raw files; head and one layer: at most 12 % of the package"
     )
     form = "int8: matrix products by quantize(mode='dynamic'), one scale per output channel; embeddings per row, symmetric"
-    record("updates", {"bar": bars, "mini_lm": form, "updates": rows})
+    part = {(True, False): "-fashion", (False, True): "-mini-lm"}.get((not given.no_fashion, not given.no_mini_lm), "")
+    record(f"updates{part}", {"bar": bars, "mini_lm": form, "updates": rows})
 
 
 if __name__ == "__main__":
