@@ -15,13 +15,19 @@ CLASSES, DIMENSIONS = 4, 8
 
 @dataclass(frozen=True)
 class Samples:
-    """As much of a `Split` as training looks at."""
+    """A `Split` of points, (n, 8) float32."""
 
+    name: str
+    points: np.ndarray
     targets: np.ndarray | None
-    n: int
 
     def __len__(self) -> int:
-        return self.n
+        return len(self.points)
+
+    def batches(self, size: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        for start in range(0, len(self), size):
+            chunk = slice(start, start + size)
+            yield {"x": self.points[chunk]}, None if self.targets is None else self.targets[chunk]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Clouds:
     labelled: bool = True
     stop: int | None = None
     spread: float = 1.5
+    metric: str = "accuracy"
+    labels: tuple[str, ...] = ()
 
     def draw(self, n: int, key: Any) -> tuple[np.ndarray, np.ndarray]:
         """(n, 8) float32 and their classes (n,); the same for the same key."""
@@ -41,7 +49,8 @@ class Clouds:
         return (generator.normal(size=(n, DIMENSIONS)) + middles[targets]).astype(np.float32), targets
 
     def split(self, name: str) -> Samples:
-        return Samples(np.zeros(self.n, np.int64) if self.labelled else None, self.n)
+        points, targets = self.draw(self.n, list(name.encode()))
+        return Samples(name, points, targets if self.labelled else None)
 
     def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[Inputs, np.ndarray | None]]:
         if epoch == self.stop:

@@ -13,7 +13,7 @@ import torch
 from edgewise import coding
 from edgewise.compress.prune.readers import every
 from edgewise.compress.rate.dead import alive, without_dead_units
-from edgewise.compress.rate.penalize import RAMP, Repeated, due_bytes, penalize, pieces
+from edgewise.compress.rate.penalize import RAMP, Repeated, _judged, due_bytes, penalize, pieces
 from edgewise.compress.rate.penalized import Penalized, _bargain
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index
@@ -62,6 +62,16 @@ def test_the_size_is_reached_and_the_answers_are_right(done: Any) -> None:
     assert accuracy(done.model) > 0.9
     assert sum(weight.numel() for weight in done.model.weights().values()) < sum(weight.numel() for weight in net().weights().values())
     assert any("units were dead, and went" in note for note in done.notes)
+
+
+def test_a_network_that_is_too_large_is_judged_below_any_that_is_not() -> None:
+    network = net()
+    made = Penalized(network, every(network, Index(network.structure)))
+    size = made.coded_bytes()
+    fits, just_over, far_over = (_judged(Clouds(512), asked)(made) for asked in (size, size - 1, size // 2))
+    assert 0 < fits <= 1 and just_over < 0 and far_over < just_over
+    assert fits - just_over == pytest.approx(1 + 1 / (size - 1))
+    assert _judged(Clouds(512, labelled=False), size) is None
 
 
 def test_every_tensor_lies_on_its_grid(done: Any) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from edgewise import measure
 from edgewise.compress.distill import Teacher, learning, told
 from edgewise.compress.prune.readers import every
 from edgewise.compress.rate.dead import alive
@@ -21,8 +23,8 @@ from edgewise.graph import Index
 from edgewise.models.network import Network
 from edgewise.steps import Batch, Objective, Trainable, supervised
 from edgewise.tasks import TrainingTask
-from edgewise.train import Progress, Stopper, Trained, train
-from edgewise.types import Compressed, Split
+from edgewise.train import Progress, Stopper, Trained, Validate, train
+from edgewise.types import Compressed, Inputs, Outputs, Signature, Split
 
 RAMP = 0.5  # of all steps: until then the bytes that are aimed at fall, evenly in their logarithm, to those asked for
 UPDATES_LEAST = 200  # of prices and slope, in a training of that many steps and more
@@ -53,7 +55,8 @@ def penalize(
     the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone, without labels, the
     teacher alone. Units that die go along the way, so that most of a training is of a small network; batches come again every few epochs,
     and a teacher's answers to them are kept. The learning rate ends at zero, where weights settle on their grids; longer trainings find
-    better ones of a size. Batch norms are folded first, and train as the weights that they became.
+    better ones of a size. Of the last epochs, that one is taken which does best on the validation split among those that are no larger than
+    asked. Batch norms are folded first, and train as the weights that they became.
 
     Raises InvalidInput for a size that no training reaches, or options that make no sense.
     """
@@ -70,7 +73,7 @@ def penalize(
     net = Penalized(model, readers)
     course = _Course(net.learn_prices() / 8, size_bytes, count, epochs * count)
     samples, _ = next(iter(task.training_batches(batch_size=batch_size, epoch=0, seed=seed)))
-    repeated = Repeated(task, REPEAT)
+    repeated, judged = Repeated(task, REPEAT), _judged(task, size_bytes)
     done: list[Trained] = []
     gone: list[str] = []
     for first, last in itertools.pairwise(pieces(epochs)):
@@ -97,6 +100,8 @@ def penalize(
                 learning_rate=learning_rate,
                 weight_decay=0.0,
                 clip=math.inf,
+                validate=judged if last == epochs else None,
+                keep_best=judged is not None and last == epochs,
                 seed=seed,
                 stopper=ends,
                 checkpoint=checkpoint / f"from-{first}" if checkpoint else None,
@@ -145,6 +150,40 @@ class Repeated:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return self.task.loss(outputs, targets)
+
+
+@dataclass(frozen=True)
+class _Answering:
+    """A network as a `Runner`."""
+
+    network: Network
+
+    @property
+    def signature(self) -> Signature:
+        return self.network.structure.signature
+
+    def run(self, inputs: Inputs) -> Outputs:
+        found = self.network.run({name: torch.from_numpy(array) for name, array in inputs.items()})
+        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _judged(task: TrainingTask, size_bytes: int) -> Validate | None:
+    """What an epoch's network does on the validation split; less than any of a network that is larger than asked. None without labels."""
+    split = task.split("validation")
+    if split.targets is None:
+        return None
+
+    def judged(net: nn.Module) -> float:
+        if not isinstance(net, Penalized):
+            raise TypeError("this is a judgement of a Penalized network")
+        found = measure.quality(_Answering(net.settled().to("cpu").eval()), split, metric=task.metric, labels=task.labels)
+        over = max(0.0, net.coded_bytes() / size_bytes - 1)
+        return found.value.value - (1 + over if over else 0.0)
+
+    return judged
 
 
 @dataclass(frozen=True)
