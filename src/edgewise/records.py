@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgewise.summaries import DataSummary as DataSummary
-from edgewise.summaries import ModelSummary as ModelSummary
 from edgewise.types import Budget, Execution
+from edgewise.types import DataSummary as DataSummary
+from edgewise.types import ModelSummary as ModelSummary
 
 
 @dataclass(frozen=True)
