@@ -239,7 +239,7 @@ def _searched(
         store=store,
         task=task,
         device=asked.device,
-        inputs=task.example_inputs(1),
+        shapes=search.shapes_of(task),
         origin=_origin(dense, task, asked),
         package=lambda graph: plain_package(graph, task, source.name),
         calibration=task.calibration,

@@ -11,7 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgewise.types import Budget, Execution, Signature
+from edgewise.types import Budget, Execution
+from edgewise.types import DataSummary as DataSummary
+from edgewise.types import ModelSummary as ModelSummary
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,17 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
+class ShapeSpeedup:
+    """A speedup at one of several shapes of the inputs, over the engine that is fastest there in true fp32; medians of a call."""
+
+    inputs: Mapping[str, tuple[int, ...]]
+    reference: Execution
+    ratio: Interval
+    reference_ms: float
+    candidate_ms: float
+
+
+@dataclass(frozen=True)
 class Trial:
     """One recipe under one execution, with all that was measured of it (validation split only)."""
 
@@ -197,6 +210,7 @@ class Trial:
     notes: tuple[str, ...] = ()
     artifact: str | None = None  # the model file, relative to the study's folder
     seconds: float = 0.0
+    shapes: tuple[ShapeSpeedup, ...] = ()  # where the task names several: `speedup` is the worst of them
 
 
 @dataclass(frozen=True)
@@ -224,28 +238,7 @@ class Verdict:
     reference_quality: Quality
     drop: PairedDifference
     summary: str  # one sentence, for people
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    name: str
-    sha256: str
-    parameters: int
-    operations: int  # multiply-accumulates of one sample
-    size_bytes: int
-    nodes: int
-    signature: Signature
-
-
-@dataclass(frozen=True)
-class DataSummary:
-    task: str
-    metric: str
-    source: str
-    fingerprint: str
-    samples: Mapping[str, int]  # split -> n
-    labels: tuple[str, ...]
-    cleaning: tuple[str, ...] = ()  # what was found and what was done about it
+    shapes: tuple[ShapeSpeedup, ...] = ()  # as in Trial
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,28 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class ModelSummary:
+    name: str
+    sha256: str
+    parameters: int
+    operations: int  # multiply-accumulates of one sample
+    size_bytes: int
+    nodes: int
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    task: str
+    metric: str
+    source: str
+    fingerprint: str
+    samples: Mapping[str, int]  # split -> n
+    labels: tuple[str, ...]
+    cleaning: tuple[str, ...] = ()  # what was found and what was done about it
+
+
+@dataclass(frozen=True)
 class Compressed:
     """A pass's result: the new model (of the pass's level), what it touched, and what it left alone, with the reason."""
 

@@ -13,7 +13,7 @@ from edgewise.types import Execution
 @pytest.fixture(scope="module")
 def form():
     graph = Graph.from_proto(graphs.mlp()[0])
-    return Form("", Execution("onnxruntime"), graph, 1.5, graph.size_bytes, 3e6)
+    return Form("", Execution("onnxruntime"), graph, (1.5,), graph.size_bytes, 3e6)
 
 
 def test_the_limit_that_is_missed_most_counts(form):

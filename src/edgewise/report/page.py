@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgewise.records import Study, Verdict
-from edgewise.report import charts, document, figures, latency_table, numbers, predictions, roofline, spread, steps, tables, widths, words
+from edgewise.report import (
+    charts,
+    document,
+    figures,
+    latency_table,
+    numbers,
+    predictions,
+    roofline,
+    shapes,
+    spread,
+    steps,
+    tables,
+    widths,
+    words,
+)
 from edgewise.report.document import Section
 from edgewise.report.environment import data, environment, moment, reproduce
 from edgewise.report.figures import Figure
@@ -84,6 +98,7 @@ def _verdict(study: Study) -> Markup:
             which,
             _tiles(study, verdict),
             tables.budget(study),
+            shapes.table(verdict.shapes),
             tag("p", words.can_show(study), class_="note"),
             tag("p", words.speed_means(study), class_="note"),
         ]

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.records import Comparison, Device, Measurement, Quality, Study, Trial
-from edgewise.report import figures, numbers, steps, widths, words
+from edgewise.report import figures, numbers, shapes, steps, widths, words
 from edgewise.report.cells import STATES, beside, full, grid, short, text
 from edgewise.report.environment import STEAL_MATTERS, device_rows
 from edgewise.report.figures import Figure
@@ -24,7 +24,8 @@ def table(study: Study) -> RenderableType:
     """The verdict, asked and got, and every trial."""
     parts: list[RenderableType] = [_verdict(study)]
     if study.verdict:
-        parts += [_limits(study), text(words.can_show(study), "dim"), Text()]
+        parts += [_limits(study), *([shapes.grid_of(study.verdict.shapes)] if study.verdict.shapes else [])]
+        parts += [text(words.can_show(study), "dim"), Text()]
         parts += _classes(study.verdict.reference_quality, study.verdict.quality, ("reference", "chosen"), MOST_CLASSES)
     parts += _steps(study)
     parts += [_trials(study), text(words.speed_means(study), "dim")]

@@ -9,8 +9,9 @@ from edgewise import measure, registry
 from edgewise import recipe as recipes
 from edgewise.data import metrics
 from edgewise.graph import found_again, parts, summary
-from edgewise.measure import Contender, Subject
+from edgewise.measure import Subject
 from edgewise.records import Interval, PartWidth, StepEffect, Trial
+from edgewise.search.bench import Side, least
 from edgewise.search.making import Made
 from edgewise.search.store import key
 from edgewise.types import Execution, from_json, to_json
@@ -47,9 +48,8 @@ def _raced(climb: Climb, made: Sequence[Made], execution: Execution) -> list[Int
     found: dict[str, Interval | None] = {}
     for start in range(0, len(names), size):
         group = names[start : start + size]
-        subjects = [climb.reference.subject, *(Subject(graphs[name].to_bytes(), execution) for name in group)]
-        others: Sequence[Contender] = measure.race(subjects, climb.bench.inputs, climb.bench.device)[1:]
-        found |= {name: other.ratio for name, other in zip(group, others, strict=True)}
+        sides: list[Side] = [climb.reference, *(Subject(graphs[name].to_bytes(), execution) for name in group)]
+        found |= {name: least(other) for name, other in zip(group, climb.bench.race(sides)[1:], strict=True)}
     return [found[one.graph.sha256] for one in made]
 
 

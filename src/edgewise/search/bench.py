@@ -1,10 +1,14 @@
-"""The bench of a search: what a trial needs to be judged, held in one place, and the two ways to judge it (quality, then time)."""
+"""The bench of a search: what a trial needs to be judged, held in one place, and the two ways to judge it (quality, then time).
+
+A task may name several shapes (a text's lengths): a model is then timed at each, and has to be as fast as asked at all of them.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +18,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
 from edgewise.package import Package
-from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
+from edgewise.records import Conditions, Device, Interval, Quality, ShapeSpeedup, Speedup, Trial
 from edgewise.search.store import Store, key
 from edgewise.types import Execution, Inputs, Task
 
@@ -39,16 +43,29 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is 1.0x, and what it answers on the validation split: every candidate is held against it."""
+    """What is 1.0x, and what it answers on the validation split: every candidate is held against it.
 
-    subject: Subject
+    subjects: for each of the bench's shapes the dense model on the engine that is fastest there, all with one thread count.
+    """
+
+    subjects: tuple[Subject, ...]
     outputs: np.ndarray  # (samples, classes)
     quality: Quality
+
+    @property
+    def subject(self) -> Subject:
+        """At the bench's `inputs`."""
+        return self.subjects[-1]
+
+
+# What is timed: the same at every shape, or the reference.
+Side = Subject | Reference
 
 
 @dataclass(frozen=True)
 class Bench:
-    """task: its validation split decides. inputs: one sample, the shape that is timed. origin: what every key covers besides the recipe.
+    """task: its validation split decides. shapes: one sample each, smallest first, all of them timed. origin: what every key covers
+    besides the recipe.
 
     package: makes of a graph what a trial's size is read from.
     """
@@ -56,10 +73,43 @@ class Bench:
     store: Store
     task: Task
     device: Device
-    inputs: Inputs
+    shapes: tuple[Inputs, ...]
     origin: tuple[str, ...]
     package: Callable[[Graph], Package]
     calibration: Callable[[], list[Inputs]]
+
+    @property
+    def inputs(self) -> Inputs:
+        """The largest shape: latency in milliseconds, memory and energy are measured at it."""
+        return self.shapes[-1]
+
+    def race(self, sides: Sequence[Side], **options: Any) -> list[tuple[Contender, ...]]:
+        """A race (see `measure.race`) at every shape: for each side its part in each. Ratios are to the first side."""
+        races = [measure.race([_at(side, i) for side in sides], shape, self.device, **options) for i, shape in enumerate(self.shapes)]
+        return [*zip(*races, strict=True)]
+
+    def compare(self, reference: Side, candidate: Side, *, max_seconds: float, **options: Any) -> tuple[Speedup, ...]:
+        """A speedup (see `measure.compare`) at every shape; max_seconds: for all of them."""
+        each = max_seconds / len(self.shapes)
+        return tuple(
+            measure.compare(_at(reference, i), _at(candidate, i), shape, self.device, max_seconds=each, **options)
+            for i, shape in enumerate(self.shapes)
+        )
+
+    def told(self, reference: Reference, speedups: Sequence[Speedup]) -> tuple[ShapeSpeedup, ...]:
+        """What is recorded of several shapes; nothing of one."""
+        if len(self.shapes) < 2:
+            return ()
+        return tuple(
+            ShapeSpeedup(
+                {name: array.shape for name, array in shape.items()},
+                subject.execution,
+                one.ratio,
+                float(np.median(one.reference_ms)),
+                float(np.median(one.candidate_ms)),
+            )
+            for shape, subject, one in zip(self.shapes, reference.subjects, speedups, strict=True)
+        )
 
     def package_bytes(self, graph: Graph) -> int:
         return self.package(graph).size_bytes
@@ -108,12 +158,12 @@ class Bench:
         size = MOST_IN_A_RACE - 1
         for start in range(0, len(waiting), size):
             group = waiting[start : start + size]
-            subjects = [reference.subject, *(Subject(graphs[trial.key].to_bytes(), trial.execution) for trial in group)]
+            sides: list[Side] = [reference, *(Subject(graphs[trial.key].to_bytes(), trial.execution) for trial in group)]
             started = time.perf_counter()
-            first, *others = measure.race(subjects, self.inputs, self.device)
+            first, *others = self.race(sides)
             spent = (time.perf_counter() - started) / len(group)
             for trial, other in zip(group, others, strict=True):
-                done[trial.key] = self.store.keep(raced(trial, first, other, spent))
+                done[trial.key] = self.store.keep(self.raced(trial, reference, first, other, spent))
         return [done[trial.key] for trial in trials]
 
     def prove(self, trial: Trial, graph: Graph, reference: Reference, *, max_seconds: float = 40) -> Trial:
@@ -122,20 +172,41 @@ class Bench:
             return trial
         started = time.perf_counter()
         subject = Subject(graph.to_bytes(), trial.execution)
-        speedup = measure.compare(reference.subject, subject, self.inputs, self.device, max_seconds=max_seconds)
+        speedups = self.compare(reference, subject, max_seconds=max_seconds)
         found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=measure.work(graph, self.inputs))
         spent = trial.seconds + time.perf_counter() - started
-        return self.store.keep(replace(trial, state="measured", reason="", speedup=speedup, measurement=found, seconds=spent))
+        proved = replace(trial, state="measured", reason="", speedup=worst(speedups), measurement=found, seconds=spent)
+        return self.store.keep(replace(proved, shapes=self.told(reference, speedups)))
+
+    def raced(self, trial: Trial, reference: Reference, first: Sequence[Contender], own: Sequence[Contender], seconds: float) -> Trial:
+        """`trial` with what its race told of it."""
+        spent = trial.seconds + seconds
+        if failed := [one.failed or "no block could be timed" for one in own if one.ratio is None or one.failed]:
+            return replace(trial, state="failed", reason=failed[0], seconds=spent)
+        speedups = [race_speedup(before, one, seconds / len(own)) for before, one in zip(first, own, strict=True)]
+        reason = "clearly slower than another in its race" if any(one.dropped for one in own) else "quick timing only"
+        return replace(trial, speedup=worst(speedups), reason=reason, seconds=spent, shapes=self.told(reference, speedups))
 
 
-def raced(trial: Trial, first: Contender, other: Contender, seconds: float) -> Trial:
-    """`trial` with what a race told of it."""
-    spent = trial.seconds + seconds
-    if other.failed or other.ratio is None or other.conditions is None or first.conditions is None:
-        return replace(trial, state="failed", reason=other.failed or "no block could be timed", seconds=spent)
-    speedup = race_speedup(first, other, seconds)
-    reason = "clearly slower than another in its race" if other.dropped else "quick timing only"
-    return replace(trial, speedup=speedup, reason=reason, seconds=spent)
+def shapes_of(task: Any) -> tuple[Inputs, ...]:
+    """One sample of every shape that the task wants timed, smallest first: `task.timed_inputs()`, else its example."""
+    named: Sequence[Inputs] = task.timed_inputs() if hasattr(task, "timed_inputs") else ()
+    return tuple(sorted(named, key=lambda inputs: sum(array.size for array in inputs.values()))) or (task.example_inputs(1),)
+
+
+def _at(side: Side, shape: int) -> Subject:
+    return side.subjects[shape] if isinstance(side, Reference) else side
+
+
+def worst(speedups: Sequence[Speedup]) -> Speedup:
+    """The one that decides whether a model is fast enough."""
+    return min(speedups, key=lambda one: one.ratio.value)
+
+
+def least(contenders: Sequence[Contender]) -> Interval | None:
+    """A side's ratio where it is least; None where it couldn't run at some shape."""
+    ratios = [one.ratio for one in contenders]
+    return None if None in ratios else min((ratio for ratio in ratios if ratio), key=lambda ratio: ratio.value)
 
 
 def race_speedup(first: Contender, other: Contender, seconds: float) -> Speedup:

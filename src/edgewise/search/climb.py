@@ -5,6 +5,7 @@ Every decision here reads the validation split. Rungs are functions of the climb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -15,9 +16,9 @@ from edgewise.compress.quantize import quantize_within
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
-from edgewise.measure import Subject
+from edgewise.measure import Contender, Subject
 from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
-from edgewise.search.bench import Bench, Candidate, Reference, race_speedup
+from edgewise.search.bench import Bench, Candidate, Reference, least, race_speedup, worst
 from edgewise.search.choose import best, outcomes_of
 from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
@@ -73,7 +74,7 @@ class Climb:
     survey: Survey | None = None  # what the parts are worth, once it was looked at
     notes: list[str] = field(default_factory=list)
     plans: list[PruningPlan] = field(default_factory=list)
-    tables: dict[str, LatencyTable] = field(default_factory=dict)  # by the form's recipe
+    tables: dict[tuple[str, int], LatencyTable] = field(default_factory=dict)  # by the form's recipe and the number of the shape
 
     @property
     def metric(self) -> float:
@@ -184,10 +185,11 @@ def start(
     else:
         trials = _engines(bench, model, executions, path)
     baseline = next(trial for trial in trials if trial.reason == REFERENCE)
-    subject = Subject(model, baseline.execution)
+    fastest: list[int] = bench.store.noted(key(*bench.origin, "fastest")) or [executions.index(baseline.execution)]
+    subjects = tuple(Subject(model, executions[number]) for number in fastest)
     outputs = measure.answers(dense, baseline.execution, split)
     quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
-    reference = Reference(subject, outputs, quality)
+    reference = Reference(subjects, outputs, quality)
     if baseline.measurement is None:
         measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=measure.work(dense, bench.inputs))
         size = bench.package_bytes(dense)
@@ -216,11 +218,14 @@ def start(
 
 
 def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: str) -> list[Trial]:
-    """Trials of the dense model, each with its speedup over the fastest."""
+    """Trials of the dense model, each with its speedup over the fastest, at each shape over the one that is fastest there.
+
+    The baseline is the fastest over all shapes (by the mean of its ratios' logarithms); its thread count is everybody's.
+    """
     subjects = [Subject(model, execution) for execution in executions]
     while True:
         try:
-            contenders = measure.race(subjects, bench.inputs, bench.device, min_rounds=12, rounds=24)
+            raced = bench.race(subjects, min_rounds=12, rounds=24)
             break
         except (InvalidInput, MeasurementFailed) as error:
             # A race ends with its first subject's error; without that engine the others may still run.
@@ -229,23 +234,30 @@ def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: 
             name = bench.key("", subjects[0].execution)
             bench.store.keep(Trial(name, "engine", "", subjects[0].execution, "failed", reason=str(error)))
             subjects = subjects[1:]
-    ran = [contender for contender in contenders if contender.ratio is not None]
-    fastest = max(ran, key=lambda contender: contender.ratio.value if contender.ratio else 0.0)
+    ran = [one for one in raced if least(one) is not None]
+    best = max(ran, key=lambda one: math.prod(_factor(contender) for contender in one))
+    alike = [one for one in ran if one[0].subject.execution.threads == best[0].subject.execution.threads]
+    first = [max((one[i] for one in alike), key=_factor) for i in range(len(bench.shapes))]
+    bench.store.note(key(*bench.origin, "fastest"), [executions.index(one.subject.execution) for one in first])
     trials = []
-    for contender in contenders:
-        execution = contender.subject.execution
+    for own in raced:
+        execution = own[0].subject.execution
         trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
-        if contender.ratio is None:
-            trial = replace(trial, state="failed", reason=contender.failed or "no block could be timed")
-        elif contender is fastest:
-            own = race_speedup(fastest, fastest, 0.0)
-            one = Interval(1.0, 1.0, 1.0, len(fastest.block_ms))
-            trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(own, ratio=one, conclusive=True))
+        if failed := [one.failed or "no block could be timed" for one in own if one.ratio is None]:
+            trial = replace(trial, state="failed", reason=failed[0])
+        elif own is best:
+            one = race_speedup(own[-1], own[-1], 0.0)
+            whole = Interval(1.0, 1.0, 1.0, len(own[-1].block_ms))
+            trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(one, ratio=whole, conclusive=True))
         else:
-            rebased = replace(contender, ratio=_ratio(fastest.block_ms, contender.block_ms))
-            trial = replace(trial, speedup=race_speedup(fastest, rebased, 0.0))
+            pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
+            trial = replace(trial, speedup=worst([race_speedup(a, one, 0.0) for a, one in pairs]))
         trials.append(bench.store.keep(trial))
     return trials
+
+
+def _factor(contender: Contender) -> float:
+    return contender.ratio.value if contender.ratio else 0.0
 
 
 def _ratio(first: Sequence[float], other: Sequence[float]) -> Interval:

@@ -21,15 +21,20 @@ Predict = Callable[[Widths], float]
 class Form:
     """How the pruned model will be served: the recipe that follows on training, the engine, and the dense model's figures in that form.
 
-    memory_bytes: None where it isn't bound, and wasn't measured.
+    speedups: over the reference, at each shape that is timed. memory_bytes: None where it isn't bound, and wasn't measured.
     """
 
     recipe: str
     execution: Execution
     graph: Graph
-    speedup: float
+    speedups: tuple[float, ...]
     size_bytes: int
     memory_bytes: float | None = None
+
+    @property
+    def speedup(self) -> float:
+        """At the shape where it is least."""
+        return min(self.speedups)
 
 
 @dataclass(frozen=True)

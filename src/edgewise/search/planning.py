@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,11 @@ from edgewise.measure import Subject
 from edgewise.measure.layermodel import correct, latency_predictor
 from edgewise.measure.table import latency_table
 from edgewise.records import Interval, LatencyTable, PruningPlan
+from edgewise.search.bench import Side, least
 from edgewise.search.limits import Bytes, Form, Limits, Predict, bytes_predictor
 from edgewise.search.pace import PLAN_SECONDS, SURVEY_SECONDS
 from edgewise.search.store import key
-from edgewise.types import Execution, from_json, to_json
+from edgewise.types import Execution, Inputs, from_json, to_json
 
 if TYPE_CHECKING:
     from edgewise.compress.prune.pruning import Survey
@@ -53,22 +54,27 @@ def surveyed(climb: Climb) -> Any:
     return climb.survey
 
 
-def table_of(climb: Climb, form: Form) -> LatencyTable:
-    """The latency table of this form, measured here or kept from before."""
-    store, name = climb.bench.store, _table_key(climb, form)
+def tables_of(climb: Climb, form: Form) -> tuple[LatencyTable, ...]:
+    """For each shape that is timed the latency table of this form, measured here or kept from before."""
+    return tuple(_table_of(climb, form, shape) for shape in climb.bench.shapes)
+
+
+def _table_of(climb: Climb, form: Form, shape: Inputs) -> LatencyTable:
+    store, name = climb.bench.store, _table_key(climb, form, shape)
+    seconds = climb.table_seconds / len(climb.bench.shapes)
     kept = store.noted(name)
     known = from_json(kept.encode(), LatencyTable) if kept else None
     if known is not None and known.model is not None:
         return known
-    with climb.pace.piece(climb.table_seconds) as tell:
+    with climb.pace.piece(seconds) as tell:
         return latency_table(
             form.graph,
             parts(form.graph),
             form.execution,
-            climb.bench.inputs,
+            shape,
             climb.bench.device,
             form=form.recipe,
-            seconds=climb.table_seconds,
+            seconds=seconds,
             known=known,
             keep=lambda table: store.note(name, to_json(table).decode()),
             progress=tell,
@@ -121,12 +127,12 @@ def _fastest(climb: Climb, form: Form) -> float:
     fastest: float | None = climb.bench.store.noted(memo)
     if fastest is None:
         climb.pace.begin("how fast the narrowest form of this model is")
-        subjects = [climb.reference.subject]
+        sides: list[Side] = [climb.reference]
         for width in NARROWEST:
             widths = {part.name: 0 if part.removable else min(width, part.units) for part in parts(form.graph).parts}
-            subjects.append(Subject(shrunk(form, widths).to_bytes(), form.execution))
-        raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)[1:]
-        fastest = max((one.ratio.high for one in raced if one.ratio), default=0.0)
+            sides.append(Subject(shrunk(form, widths).to_bytes(), form.execution))
+        ratios = [least(one) for one in climb.bench.race(sides)[1:]]
+        fastest = max((ratio.high for ratio in ratios if ratio), default=0.0)
         climb.bench.store.note(memo, fastest)
     return fastest
 
@@ -147,37 +153,47 @@ def shrunk(form: Form, widths: Mapping[str, int]) -> Graph:
     return shrink(form.graph, {name: range(width) for name, width in widths.items()})
 
 
-def keep_table(climb: Climb, form: Form, table: LatencyTable) -> None:
-    climb.bench.store.note(_table_key(climb, form), to_json(table).decode())
+def keep_tables(climb: Climb, form: Form, tables: Sequence[LatencyTable]) -> None:
+    for shape, table in zip(climb.bench.shapes, tables, strict=True):
+        climb.bench.store.note(_table_key(climb, form, shape), to_json(table).decode())
 
 
-def _table_key(climb: Climb, form: Form) -> str:
-    return key(*climb.bench.origin, "latency table", form.recipe, str(form.execution), form.graph.sha256)
+def _table_key(climb: Climb, form: Form, shape: Inputs) -> str:
+    sizes = {name: array.shape for name, array in shape.items()}
+    return key(*climb.bench.origin, "latency table", form.recipe, str(form.execution), form.graph.sha256, repr(sizes))
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What predicts the limits that bind; the others are None."""
+    """What predicts the limits that bind; the others are None. tables: for each shape, where time binds; else none."""
 
-    table: LatencyTable | None
+    tables: tuple[LatencyTable, ...]
     size: Bytes | None
     memory: Bytes | None
 
     def corrected(self, form: Form, widths: Mapping[str, int], found: Found) -> Costs:
         """The same through what was measured at `widths`."""
-        table = correct(self.table, widths, form.speedup / found.speedup.value) if self.table and found.speedup else self.table
+        tables = tuple(
+            correct(table, widths, before / now.value)
+            for table, before, now in zip(self.tables, form.speedups, found.speedups, strict=bool(self.tables))
+        )
         size = self.size.corrected(widths, found.size_bytes) if self.size else None
         memory = self.memory.corrected(widths, found.memory_bytes or 0.0) if self.memory else None
-        return Costs(table, size, memory)
+        return Costs(tables, size, memory)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, measured whole: what isn't bound isn't measured."""
+    """A plan, measured whole: what isn't bound isn't measured. speedups: over the reference, at each shape."""
 
-    speedup: Interval | None
+    speedups: tuple[Interval, ...]
     size_bytes: float
     memory_bytes: float | None
+
+    @property
+    def speedup(self) -> Interval | None:
+        """Where it is least."""
+        return min(self.speedups, key=lambda one: one.value, default=None)
 
     def excess(self, limits: Limits) -> float:
         return limits.excess(self.speedup.value if self.speedup else float("inf"), self.size_bytes, self.memory_bytes)
@@ -190,7 +206,7 @@ def costs_of(climb: Climb, form: Form, limits: Limits) -> Costs:
     memory = None
     if reach.memory_bytes is not None and form.memory_bytes is not None:
         memory = bytes_predictor(form, form.memory_bytes, reach.widths, reach.memory_bytes)
-    return Costs(table_of(climb, form) if limits.speedup is not None else None, size, memory)
+    return Costs(tables_of(climb, form) if limits.speedup is not None else (), size, memory)
 
 
 def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], float]:
@@ -201,9 +217,9 @@ def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Boun
     coupling = parts(form.graph)
     known = {part.name for part in coupling.parts}
     asked: list[tuple[Predict, float]] = []
-    if costs.table is not None and limits.speedup is not None:
-        time = latency_predictor(form.graph, coupling, costs.table)
-        asked.append((time, time({}) * form.speedup / limits.speedup))
+    times = [latency_predictor(form.graph, coupling, table) for table in costs.tables]
+    if limits.speedup is not None:
+        asked += [(time, time({}) * speedup / limits.speedup) for time, speedup in zip(times, form.speedups, strict=True)]
     if costs.size is not None and limits.size_bytes is not None:
         asked.append((costs.size, limits.size_bytes))
     if costs.memory is not None and limits.memory_bytes is not None:
@@ -219,7 +235,8 @@ def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Boun
         raise InvalidInput(
             f"{limits} is out of reach: with every part at its narrowest, {solution.predicted:.3g} times too much is predicted"
         )
-    return widths, form.speedup * time({}) / time(widths) if costs.table is not None and limits.speedup is not None else 0.0
+    reached = [speedup * time({}) / time(widths) for time, speedup in zip(times, form.speedups, strict=bool(times))]
+    return widths, min(reached, default=0.0)
 
 
 def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], Costs, list[PruningPlan]]:
@@ -253,14 +270,15 @@ def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: B
 
 
 def _measured(climb: Climb, form: Form, small: Graph, limits: Limits, predicted: float) -> Found:
-    bench, speedup, memory = climb.bench, None, None
+    bench, memory = climb.bench, None
+    speedups: tuple[Interval, ...] = ()
     climb.pace.begin(f"measuring the plan for {limits}" + (f" ({predicted:.2f}x predicted)" if predicted else ""))
     if limits.speedup is not None:
         # As the verdict does it: where memory lies in one process moves a tiny model's time by more than the margin.
         subject = Subject(small.to_bytes(), form.execution)
-        sides = climb.reference.subject, subject
-        speedup = measure.compare(*sides, bench.inputs, bench.device, max_seconds=PLAN_SECONDS, min_pairs=30, renew_pairs=10).ratio
+        found = bench.compare(climb.reference, subject, max_seconds=PLAN_SECONDS * len(bench.shapes), min_pairs=30, renew_pairs=10)
+        speedups = tuple(one.ratio for one in found)
     if limits.memory_bytes is not None:
         memory = memory_of(climb, small, form.execution)
     climb.pace.finish(PLAN_SECONDS)
-    return Found(speedup, bench.package_bytes(small), memory)
+    return Found(speedups, bench.package_bytes(small), memory)

@@ -7,7 +7,7 @@ spent on it. The members of a family are planned so that each is part of the one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,19 +17,20 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph, cost, found_again, parts, shrink
 from edgewise.measure import Subject
-from edgewise.measure.layermodel import Predictor, latency_predictor
-from edgewise.records import PruningPlan, Trial
+from edgewise.measure.layermodel import latency_predictor
+from edgewise.records import LatencyTable, PruningPlan, Trial
+from edgewise.search.bench import least
 from edgewise.search.limits import Form, Limits, asked_limits
 from edgewise.search.pace import training_seconds
 from edgewise.search.planning import (
     Bounds,
     costs_of,
-    keep_table,
+    keep_tables,
     memory_of,
     shrunk,
     solved,
     surveyed,
-    table_of,
+    tables_of,
     widths_for,
 )  # fmt: skip
 from edgewise.search.store import key
@@ -80,7 +81,8 @@ def _form(climb: Climb, trial: Trial, factor: float) -> Form:
     if climb.budget.memory_bytes is not None:
         measured = trial.measurement
         memory = measured.peak_memory_bytes if measured is not None else memory_of(climb, graph, trial.execution)
-    return Form(trial.recipe, trial.execution, graph, factor, trial.size_bytes or climb.bench.package_bytes(graph), memory)
+    speedups = tuple(one.ratio.value for one in trial.shapes) or (factor,)
+    return Form(trial.recipe, trial.execution, graph, speedups, trial.size_bytes or climb.bench.package_bytes(graph), memory)
 
 
 def best_form(climb: Climb, limits: Limits) -> Form | None:
@@ -111,9 +113,8 @@ def _fastest(climb: Climb, asked: float, candidates: Sequence[Form], narrow: Map
     if before is not None:
         return before
     climb.pace.begin(f"which form is fastest when narrow, of {len(narrow)}")
-    subjects = [Subject(graph.to_bytes(), candidates[number].execution) for number, graph in narrow.items()]
-    raced = measure.race(subjects, climb.bench.inputs, climb.bench.device)
-    factors = [one.ratio.value if one.ratio else 0.0 for one in raced]
+    raced = climb.bench.race([Subject(graph.to_bytes(), candidates[number].execution) for number, graph in narrow.items()])
+    factors = [ratio.value if (ratio := least(one)) else 0.0 for one in raced]
     fastest = [*narrow][factors.index(max(factors))]
     climb.bench.store.note(memo, fastest)
     return fastest
@@ -174,8 +175,8 @@ def _plan(climb: Climb, form: Form, limits: Limits, least: Mapping[str, int], ow
         try:
             room = with_room(limits)
             widths, costs, plans = widths_for(climb, form, costs_of(climb, form, room), room, Bounds(least, {}))
-            if costs.table is not None:
-                keep_table(climb, form, costs.table)
+            if costs.tables:
+                keep_tables(climb, form, costs.tables)
         except EdgewiseError as error:
             climb.notes.append(f"pruning: {error}")
         kept = {"widths": widths, "plans": [to_json(plan).decode() for plan in plans], "notes": climb.notes[said:]}
@@ -185,7 +186,7 @@ def _plan(climb: Climb, form: Form, limits: Limits, least: Mapping[str, int], ow
         climb.plans += [from_json(plan.encode(), PruningPlan) for plan in kept["plans"]]
         climb.notes += kept["notes"]
         if kept["plans"]:  # what is out of reach got no table
-            climb.tables[form.recipe] = table_of(climb, form)
+            hold_tables(climb, form)
     return Planned(limits, form, kept["widths"]) if kept["widths"] is not None else None
 
 
@@ -260,16 +261,26 @@ def _between(climb: Climb, plan: Planned, limits: Limits, most: Mapping[str, int
     return kept
 
 
-def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Predictor:
-    """What predicts times for a `prune` within `recipe`: by a table of the form that the steps on the graph make, on its fastest engine."""
+def hold_tables(climb: Climb, form: Form) -> tuple[LatencyTable, ...]:
+    """The form's tables, which the report will show."""
+    tables = tables_of(climb, form)
+    climb.tables |= {(form.recipe, number): table for number, table in enumerate(tables)}
+    return tables
+
+
+def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Callable[[Mapping[str, int]], float]:
+    """What predicts times for a `prune` within `recipe`: by tables of the form that the steps on the graph make, on its fastest engine.
+
+    Of several shapes, that one counts which gains least: the milliseconds are the largest one's.
+    """
     steps = recipes.parse(recipe).steps
     rest = str(recipes.Recipe(tuple(step for step in steps if recipes.level(registry.load("pass", step.name)) == "graph")))
     graph = climb.made(rest).graph
-    subjects = [Subject(graph.to_bytes(), execution) for execution in executions]
     climb.pace.begin("which engine is fastest in this form")
-    raced = [one for one in measure.race(subjects, climb.bench.inputs, climb.bench.device) if one.ratio is not None]
-    fastest = max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0)
-    form = Form(rest, fastest.subject.execution, graph, 1.0, climb.bench.package_bytes(graph))
-    table = table_of(climb, form)
-    climb.tables[rest] = table
-    return latency_predictor(graph, parts(graph), table)
+    raced = climb.bench.race([Subject(graph.to_bytes(), execution) for execution in executions])
+    factors = [ratio.value if (ratio := least(one)) else 0.0 for one in raced]
+    fastest = executions[factors.index(max(factors))]
+    form = Form(rest, fastest, graph, (1.0,) * len(climb.bench.shapes), climb.bench.package_bytes(graph))
+    times = [latency_predictor(graph, parts(graph), table) for table in hold_tables(climb, form)]
+    dense = [time({}) for time in times]
+    return lambda widths: dense[-1] * max(time(widths) / before for time, before in zip(times, dense, strict=True))
