@@ -28,6 +28,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",
+        "text-classification": "edgewise.tasks.text_classification:text_classification",
     },
 }
 
@@ -35,6 +36,8 @@ REGISTRY: dict[str, dict[str, str]] = {
 EXTRAS: dict[str, str] = {
     "openvino": "openvino",
     "cryptography": "keys",
+    "tokenizers": "text",
+    "pyarrow": "parquet",
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",

@@ -9,12 +9,13 @@ import numpy as np
 
 from edgewise.records import DataSummary
 from edgewise.tasks.image_classification import ImageClassification, image_classification
+from edgewise.tasks.text_classification import TextClassification, text_classification
 from edgewise.types import Inputs, Signature, Task
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageClassification", "TrainingTask", "bound", "image_classification"]
+__all__ = ["ImageClassification", "TextClassification", "TrainingTask", "bound", "image_classification", "text_classification"]
 
 
 class TrainingTask(Task, Protocol):
