@@ -98,7 +98,7 @@ def same_origin(found: Package, dense: Graph, task: Any, model: str) -> None:
             if n != origin.data.samples.get(split)
         )
         raise InvalidData(
-            f"the data is not what the package was made with ({counts or 'as many samples, but other pictures, splits or preprocessing'}). "
+            f"the data is not what the package was made with ({counts or 'as many samples, but other ones, other splits or preprocessing'}). "
             f"It was {origin.data.source}: give that, with the same --validation, --test, --calibration and --seed"
         )
 
@@ -166,6 +166,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         execution=manifest.execution,
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
+        files=found.files,
     )
     return finished(built, manifest.provenance.recipe)
 

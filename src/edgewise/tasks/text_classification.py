@@ -11,6 +11,7 @@ import numpy as np
 
 from edgewise.data.dataset import SPLITS
 from edgewise.data.postprocess import Classify
+from edgewise.data.text import windows
 from edgewise.data.text.preprocess import TextPreprocess
 from edgewise.data.text.source import TextSource
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
@@ -64,7 +65,7 @@ class TextClassification:
         targets = self.predicted.get(name)
         if targets is None and self.texts.dataset.targets is not None and self.metric != "agreement":
             targets = self.texts.dataset.targets[indices]
-        return TextSplit(name, self.texts, indices, targets, shared.average)
+        return TextSplit(name, self.texts, indices, targets, windows.mean)
 
     def unsealed(self) -> TextClassification:
         """The same task, whose test split may be read. For the verdict, and for nothing else."""

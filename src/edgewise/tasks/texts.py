@@ -19,6 +19,7 @@ from edgewise.data.text.encoder import TextEncoder, read_tokenizer
 from edgewise.data.text.preprocess import TOKENIZER, TextPreprocess
 from edgewise.data.text.rows import Rows
 from edgewise.data.text.source import TextSource
+from edgewise.data.text.windows import Join
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.records import DataSummary
 from edgewise.types import Signature
@@ -27,8 +28,6 @@ from edgewise.types import Signature
 _NAMES = {"mask": ("mask",), "types": ("type", "segment")}
 # (rows, targets of the samples) -> a target for each row.
 Aims = Callable[[Rows, np.ndarray], np.ndarray]
-# (rows, outputs of their batches in order, samples) -> (samples, …).
-Join = Callable[[Rows, Sequence[np.ndarray], int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,11 +227,6 @@ def read(
     dataset = prepare(source, validation=validation, test=test, calibration=calibration, seed=seed)
     pair = source.second is not None and not apart
     return Texts(dataset, found.preprocess(max_length=max_length, stride=stride, pair=pair), found.data, tokens, apart)
-
-
-def average(rows: Rows, parts: Sequence[np.ndarray], samples: int) -> np.ndarray:
-    """The mean over a sample's windows."""
-    return rows.mean(np.concatenate(parts), samples) if parts else np.zeros((0, 0), np.float32)
 
 
 def calibration(split: TextSplit, n: int | None, batch_size: int) -> list[Mapping[str, np.ndarray]]:

@@ -69,12 +69,3 @@ class Rows:
         for run in alike:
             for start in range(0, len(run), size):
                 yield run[start : start + size]
-
-    def mean(self, outputs: np.ndarray, samples: int) -> np.ndarray:
-        """outputs (rows, …) -> (samples, …): the mean over each sample's windows, in float64."""
-        if len(self) == samples:
-            return outputs
-        total = np.zeros((samples, *outputs.shape[1:]))
-        np.add.at(total, self.sample, outputs)
-        counts = np.bincount(self.sample, minlength=samples).reshape(-1, *(1,) * (outputs.ndim - 1))
-        return (total / counts).astype(outputs.dtype)

@@ -1,0 +1,116 @@
+"""`edgewise run` on texts: given in the command, in files of lines or on standard input; their rows, answers, and how those are shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewise.data.postprocess import Classify
+from edgewise.errors import InvalidData, InvalidInput, InvalidPackage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgewise.data.text import TextEncoder
+    from edgewise.data.text.rows import Rows
+    from edgewise.package import Package
+    from edgewise.types import Runner
+
+
+@dataclass(frozen=True)
+class Answers:
+    """texts: as they were given. rows: of them; outputs: one call's for each row."""
+
+    texts: Sequence[str]
+    rows: Rows
+    outputs: Sequence[np.ndarray]
+
+
+def given(words: Sequence[str]) -> list[str]:
+    """The texts that a command's words stand for: "-" is standard input, a file's name its lines, anything else the text itself.
+
+    Raises InvalidData for a file that isn't UTF-8.
+    """
+    found: list[str] = []
+    for word in words:
+        if word == "-":
+            found += _lines(sys.stdin.buffer.read(), "standard input")
+        elif is_file(word):
+            found += _lines(Path(word).read_bytes(), word)
+        else:
+            found.append(word)
+    if not found:
+        raise InvalidData(f"{' '.join(words)[:200]}: there is no text in it; give one a line")
+    return found
+
+
+def is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero byte in it: a text
+        return False
+
+
+def _lines(data: bytes, what: str) -> list[str]:
+    try:
+        return [line for line in data.decode("utf-8-sig").replace("\r\n", "\n").split("\n") if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InvalidData(f"{what} is not UTF-8 (byte {error.start}); give texts in UTF-8, one a line") from error
+
+
+def encoder_of(package: Package) -> TextEncoder:
+    """Raises InvalidPackage where the tokenizer isn't in it, or is another one; MissingExtra without the library."""
+    from edgewise.data.text import TextEncoder
+    from edgewise.data.text.preprocess import TOKENIZER
+
+    preprocess: Any = package.preprocess
+    data = package.files.get(TOKENIZER)
+    if data is None:
+        raise InvalidPackage(f"{package.source} says how texts are fed, and has no {TOKENIZER}; pack it again")
+    try:
+        return TextEncoder(preprocess, data)
+    except InvalidInput as error:
+        raise InvalidPackage(f"{package.source}: {error}; pack it again") from error
+
+
+def answers(runner: Runner, encoder: TextEncoder, texts: Sequence[str], separator: str) -> Answers:
+    """Row by row: a model whose scales are taken per call would let one text change the answer to another."""
+    import numpy as np
+
+    preprocess = encoder.preprocess
+    names = {spec.name for spec in runner.signature.inputs}
+    if names != set(preprocess.inputs):
+        raise InvalidPackage(f"the package feeds {', '.join(preprocess.inputs)}, and its model takes {', '.join(sorted(names))}; pack it again")
+    rows = encoder.rows([_pair(text, separator) for text in texts] if preprocess.pair else texts)
+    fixed = next((spec.shape[0] for spec in runner.signature.inputs if isinstance(spec.shape[0], int)), 1)
+    output = runner.signature.outputs[0].name
+    found = []
+    for row in range(len(rows)):
+        inputs = rows.inputs(np.full(fixed, row), preprocess)
+        found.append(runner.run(inputs)[output][:1])
+    return Answers(texts, rows, found)
+
+
+def _pair(text: str, separator: str) -> tuple[str, str]:
+    first, there, second = text.partition(separator)
+    if not there:
+        raise InvalidData(f"{text[:80]!r}: the model takes two texts; give both with {separator!r} between them (--separator)")
+    return first, second
+
+
+def records(found: Answers, postprocess: Any, top: int) -> list[dict[str, Any]]:
+    """One answer for each text, as JSON data."""
+    from edgewise.data.text import windows
+
+    if isinstance(postprocess, Classify):
+        joined = windows.mean(found.rows, found.outputs, len(found.texts))
+        said: list[dict[str, Any]] = [
+            {"predictions": [[prediction._asdict() for prediction in sample]]} for sample in replace(postprocess, top=top).apply(joined)
+        ]
+    else:
+        joined = windows.mean(found.rows, found.outputs, len(found.texts))
+        said = [{"outputs": values.tolist()} for values in joined]
+    return [{"input": text, **record} for text, record in zip(found.texts, said, strict=True)]
