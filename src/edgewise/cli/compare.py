@@ -27,7 +27,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     def command(
         a: Annotated[Path, typer.Argument(help="What is compared against: model.onnx or model.edgew.", metavar="A")],
         b: Annotated[Path, typer.Argument(help="The other one.", metavar="B")],
-        data: Annotated[str | None, typer.Option(help="Pictures: a folder per class, IDX files, an .npz, or module:function.")] = None,
+        data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         split: Annotated[str, typer.Option(help="train, calibration or validation; the test split is for a verdict.")] = "validation",
         samples: Annotated[int | None, typer.Option(help="The first so many of the split (all unless given).", min=1)] = None,
         tolerance: Annotated[float, typer.Option(help="From which relative error on two layers part.", min=0.0)] = 0.1,
@@ -69,7 +69,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
     bound = tasks.bound(task, a.graph.signature), tasks.bound(task, b.graph.signature)
     splits: list[Split] = [each.split(split) for each in bound]
     if samples is not None:
-        splits = [given.First(each, samples) for each in splits]
+        splits = [given.first(each, samples) for each in splits]
     first, second = (measure.answers(model.graph, model.execution, each) for model, each in zip((a, b), splits, strict=True))
     layers, parting = _layers(a, b, splits, tolerance)
     same = metrics.top1(first) == metrics.top1(second)

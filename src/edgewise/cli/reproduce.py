@@ -49,7 +49,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
             writable(out.parent)
         found = package.open(file)
         refuse_without_origin(found, file)
-        made_task = given.make_task(task, data, options, defaults=given.packaged_options([found]))
+        made_task = given.make_task(task, data, options, defaults={**given.model_options(model), **given.packaged_options([found])})
         with telling() as tell:
             tell("reading the model", 0.1, None)
             source, dense, bound = dense_graph(model, made_task, weights)
@@ -98,7 +98,7 @@ def same_origin(found: Package, dense: Graph, task: Any, model: str) -> None:
             if n != origin.data.samples.get(split)
         )
         raise InvalidData(
-            f"the data is not what the package was made with ({counts or 'as many samples, but other ones, other splits or preprocessing'}). "
+            f"the data is not what the package was made with ({counts or 'as many samples, but other ones, or other preprocessing'}). "
             f"It was {origin.data.source}: give that, with the same --validation, --test, --calibration and --seed"
         )
 

@@ -8,16 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgewise.data.postprocess import Classify
 from edgewise.errors import InvalidData, InvalidInput, InvalidPackage
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from edgewise.data.text import TextEncoder
     from edgewise.data.text.rows import Rows
     from edgewise.package import Package
     from edgewise.types import Runner
+
+_SHOWN = 200  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ def encoder_of(package: Package) -> TextEncoder:
 
 def answers(runner: Runner, encoder: TextEncoder, texts: Sequence[str], separator: str) -> Answers:
     """Row by row: a model whose scales are taken per call would let one text change the answer to another."""
-    import numpy as np
-
     preprocess = encoder.preprocess
     names = {spec.name for spec in runner.signature.inputs}
     if names != set(preprocess.inputs):
-        raise InvalidPackage(f"the package feeds {', '.join(preprocess.inputs)}, and its model takes {', '.join(sorted(names))}; pack it again")
+        raise InvalidPackage(
+            f"the package feeds {', '.join(preprocess.inputs)}, and its model takes {', '.join(sorted(names))}; pack it again"
+        )
     rows = encoder.rows([_pair(text, separator) for text in texts] if preprocess.pair else texts)
     fixed = next((spec.shape[0] for spec in runner.signature.inputs if isinstance(spec.shape[0], int)), 1)
     output = runner.signature.outputs[0].name
@@ -114,3 +116,27 @@ def records(found: Answers, postprocess: Any, top: int) -> list[dict[str, Any]]:
         joined = windows.mean(found.rows, found.outputs, len(found.texts))
         said = [{"outputs": values.tolist()} for values in joined]
     return [{"input": text, **record} for text, record in zip(found.texts, said, strict=True)]
+
+
+def show(records: Sequence[dict[str, Any]], remark: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from edgewise.cli.terminal import clean, console
+
+    out = console()
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("text", overflow="fold", style="cyan")
+    for name in ("answer", "score", ""):
+        table.add_column(name, overflow="fold", justify="right" if name == "score" else "left")
+    for record in records:
+        shown = clean(record["input"], _SHOWN)
+        if "predictions" in record:
+            for rank, prediction in enumerate(record["predictions"][0]):
+                bar = Text("█" * round(20 * prediction["score"]), style="green")
+                table.add_row("" if rank else shown, clean(prediction["label"]), f"{prediction['score']:.1%}", bar)
+        else:
+            values = np.ravel(record["outputs"])
+            table.add_row(shown, clean(", ".join(f"{value:.4g}" for value in values[:8]) + (", …" if len(values) > 8 else "")), "", "")
+    out.print(table)
+    out.print(Text(remark, style="dim"))

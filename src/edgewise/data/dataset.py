@@ -95,9 +95,7 @@ def _parts(source: Source, cleaned: Cleaned, shares: Mapping[str, float], calibr
     return {split: parts[split] for split in SPLITS}
 
 
-def checked(
-    name: str, what: str, targets: np.ndarray | None, labels: tuple[str, ...], parts: Mapping[str, np.ndarray]
-) -> list[str]:
+def checked(name: str, what: str, targets: np.ndarray | None, labels: tuple[str, ...], parts: Mapping[str, np.ndarray]) -> list[str]:
     """Raise for what can't work; return sentences about what can, but should be known. what: a sample, in a word."""
     for split, indices in parts.items():
         if len(indices) == 0:

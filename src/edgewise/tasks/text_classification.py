@@ -114,7 +114,9 @@ class TextClassification:
             if split not in SPLITS:
                 raise InvalidInput(f"targets for split {split!r}: give one of {', '.join(SPLITS)}")
             if np.shape(values) != (len(self.texts.dataset.parts[split]),):
-                raise InvalidData(f"targets of shape {np.shape(values)} for split {split!r}; expected ({len(self.texts.dataset.parts[split])},)")
+                raise InvalidData(
+                    f"targets of shape {np.shape(values)} for split {split!r}; expected ({len(self.texts.dataset.parts[split])},)"
+                )
         added = {split: np.asarray(values, dtype=np.int64) for split, values in targets.items()}
         names = tuple(labels) or self.predicted_labels
         return replace(self, metric="agreement", predicted={**self.predicted, **added}, predicted_labels=names)
@@ -139,7 +141,7 @@ def text_classification(
     path: str | Path | TextSource | None = None,
     /,
     *,
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | bytes | None = None,
     labels: Sequence[str] = (),
     text_columns: Sequence[str] = (),
     label_column: str = "",

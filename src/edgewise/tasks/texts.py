@@ -106,7 +106,9 @@ class Texts:
         samples = {name: len(part) for name, part in self.dataset.parts.items()}
         return DataSummary(task, metric, self.dataset.name, fingerprint, samples, labels, self.dataset.findings)
 
-    def training(self, train: TextSplit, batch_size: int, epoch: int, seed: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+    def training(
+        self, train: TextSplit, batch_size: int, epoch: int, seed: int
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """One epoch: rows of like length in a batch, which rows and in which order by (seed, epoch).
 
         A batch that isn't full is left out unless it is the only one, as for pictures; the next epoch draws others.
@@ -200,7 +202,7 @@ def read(
     path: str | Path | TextSource | None,
     goal: sources.Goal,
     *,
-    tokenizer: str | Path | None,
+    tokenizer: str | Path | bytes | None,
     train: str | Path | None,
     eval: str | Path | None,
     as_test: Sequence[str],

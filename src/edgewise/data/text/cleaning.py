@@ -46,7 +46,9 @@ def clean(source: TextSource) -> Cleaned:
     plain = [_plain(text) for text in source.first]
     other = [_plain(text) for text in source.second] if source.second is not None else None
     digests = tuple(
-        hashlib.sha256(text.encode("utf-8", "surrogatepass") + b"\0" + (other[i] if other else "").encode("utf-8", "surrogatepass")).digest()
+        hashlib.sha256(
+            text.encode("utf-8", "surrogatepass") + b"\0" + (other[i] if other else "").encode("utf-8", "surrogatepass")
+        ).digest()
         for i, text in enumerate(plain)
     )
     empty = np.array([not text and not (other and other[i]) for i, text in enumerate(plain)], dtype=bool) & (source.given != "test")

@@ -87,6 +87,9 @@ def classes(values: Sequence[Any], known: Sequence[str], named: Sequence[str]) -
     places = {label: place for place, label in enumerate(labels)}
     if numbers and not there <= places.keys():
         places = {str(place): place for place in range(len(labels))}
+    if not numbers and not there <= places.keys():
+        folded = {label.casefold(): place for label, place in places.items()}
+        places |= {word: folded[word.casefold()] for word in there if word.casefold() in folded}
     if wrong := sorted(there - places.keys()):
         raise InvalidData(f"{', '.join(map(repr, wrong[:5]))} is none of the labels {', '.join(labels[:10])}; give all of them, in order")
     return np.array([-1 if word in _NO_LABEL else places[word] for word in raw], np.int64), labels

@@ -50,7 +50,9 @@ class TextEncoder:
         if found != self.preprocess.tokenizer:
             raise InvalidInput(f"the tokenizer has the SHA-256 {found[:16]}…, and {self.preprocess.tokenizer[:16]}… was expected")
         if self._frame.size + 4 > self.preprocess.max_length:
-            raise InvalidInput(f"max_length={self.preprocess.max_length}: the tokenizer adds {self._frame.size} tokens; leave room for text")
+            raise InvalidInput(
+                f"max_length={self.preprocess.max_length}: the tokenizer adds {self._frame.size} tokens; leave room for text"
+            )
 
     @cached_property
     def _library(self) -> Any:
@@ -174,7 +176,9 @@ def opened(data: bytes) -> Any:
     try:
         found = Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises bare ones
-        raise InvalidInput(f"no tokenizer.json that the library reads ({str(error)[:200]}); is `tokenizers` as new as what wrote it?") from error
+        raise InvalidInput(
+            f"no tokenizer.json that the library reads ({str(error)[:200]}); is `tokenizers` as new as what wrote it?"
+        ) from error
     found.no_truncation()
     found.no_padding()
     return found
@@ -207,23 +211,30 @@ class Found:
         return TextPreprocess(digest, longest, longest // 4 if stride is None else stride, pad_id=self.pad_id, pair=pair)
 
 
-def read_tokenizer(where: str | Path) -> Found:
-    """A tokenizer.json, or the folder with it. Its length is what tokenizer_config.json beside it says, 512 where nothing does.
+def read_tokenizer(where: str | Path | bytes) -> Found:
+    """A tokenizer.json (or its bytes), or the folder with it. Its length is what tokenizer_config.json beside it says, 512 where nothing does.
 
     Raises InvalidInput where there is none that the library reads.
     """
+    if isinstance(where, bytes):
+        return _found(where, {})
     path = Path(where)
     file = path / TOKENIZER if path.is_dir() else path
     if not file.is_file():
-        slow = path.is_dir() and any((path / name).exists() for name in ("vocab.txt", "spiece.model", "sentencepiece.bpe.model", "vocab.json"))
+        slow = path.is_dir() and any(
+            (path / name).exists() for name in ("vocab.txt", "spiece.model", "sentencepiece.bpe.model", "vocab.json")
+        )
         hint = "save it once more with transformers' AutoTokenizer, which writes one" if slow else "give it, or the folder that holds it"
         raise InvalidInput(f"{file} does not exist; {hint}")
-    data = file.read_bytes()
+    return _found(file.read_bytes(), _config(file.parent))
+
+
+def _found(data: bytes, config: dict[str, Any]) -> Found:
     library = opened(data)
     written = msgspec.json.decode(data)
     padding = written.get("padding") or {}
     named = next((found for name in ("[PAD]", "<pad>", "<|pad|>") if (found := library.token_to_id(name)) is not None), 0)
-    said = _config(file.parent).get("model_max_length")
+    said = config.get("model_max_length")
     length = int(said) if isinstance(said, int | float) and 8 <= said <= LONGEST else 512
     return Found(data, length, int(padding.get("pad_id", named)))
 

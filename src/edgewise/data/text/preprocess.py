@@ -47,7 +47,9 @@ class TextPreprocess:
             raise InvalidInput(f"stride={self.stride}: give the tokens that windows share, from 0 to half of max_length={self.max_length}")
         names = [name for name in (self.ids, self.mask, self.types) if name]
         if not self.ids or len(set(names)) != len(names):
-            raise InvalidInput(f"inputs {self.ids!r}, {self.mask!r}, {self.types!r}: give a name of its own to each, one at least to the ids")
+            raise InvalidInput(
+                f"inputs {self.ids!r}, {self.mask!r}, {self.types!r}: give a name of its own to each, one at least to the ids"
+            )
         if self.dtype not in ("int64", "int32"):
             raise InvalidInput(f"dtype={self.dtype!r}: give int64 or int32")
         if not 0 <= self.pad_id < 2**31:

@@ -81,7 +81,9 @@ def _cells(text: str, delimiter: str, path: Path) -> tuple[dict[str, list[str]],
         try:
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True) if row]
         except csv.Error as error:
-            raise InvalidData(f"{path} is no CSV that we can read ({error}); quote cells with commas, quotes or line breaks in them") from error
+            raise InvalidData(
+                f"{path} is no CSV that we can read ({error}); quote cells with commas, quotes or line breaks in them"
+            ) from error
         finally:
             csv.field_size_limit(before)
     if len(rows) < 2:
@@ -149,6 +151,8 @@ def _squad(articles: list[Any], path: Path) -> list[dict[str, Any]]:
 def _records(rows: list[Any], path: Path) -> dict[str, list[Any]]:
     wrong = next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
     if wrong is not None or not rows:
-        raise InvalidData(f"{path}: {f'sample {wrong} is no object' if rows else 'it is empty'}; give one object with the columns' names each")
+        raise InvalidData(
+            f"{path}: {f'sample {wrong} is no object' if rows else 'it is empty'}; give one object with the columns' names each"
+        )
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
