@@ -163,11 +163,15 @@ class Quality:
     macro_precision_interval: Interval | None = None
     macro_recall_interval: Interval | None = None
     macro_f1_interval: Interval | None = None
+    also: Mapping[str, Interval] = field(default_factory=dict)  # other metrics of the same answers, by name
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores."""
+    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores.
+
+    Of other scores, only_right counts the samples on which one scores higher.
+    """
 
     difference: Interval
     candidate_only_right: int
