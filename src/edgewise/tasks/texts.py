@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from edgewise.data.dataset import SPLITS
 from edgewise.data.text import source as sources
 from edgewise.data.text.dataset import TextDataset, prepare
 from edgewise.data.text.encoder import TextEncoder, read_tokenizer
 from edgewise.data.text.preprocess import TOKENIZER, TextPreprocess
 from edgewise.data.text.rows import Rows
 from edgewise.data.text.source import TextSource
-from edgewise.data.text.windows import Join
 from edgewise.errors import InvalidInput, InvalidModel
-from edgewise.records import DataSummary
 from edgewise.types import Signature
 
 # Token ids in, and what else encoders take: how a model may call them, in parts of names.
 _NAMES = {"mask": ("mask",), "types": ("type", "segment")}
-# (rows, targets of the samples) -> a target for each row.
-Aims = Callable[[Rows, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,17 +53,6 @@ class Texts:
             self.kept[name] = self.encoder.rows([text for pair in texts for text in pair] if self.apart and self.dataset.second else texts)
         return self.kept[name]
 
-    def indices(self, name: str, *, sealed: bool) -> np.ndarray:
-        """Raises InvalidInput for an unknown split, and for the test split while it is sealed."""
-        if name not in SPLITS:
-            raise InvalidInput(f"split {name!r}: give one of {', '.join(SPLITS)}")
-        if name == "test" and sealed:
-            raise InvalidInput(
-                "the test split is sealed: only a verdict reads it, once, after the choice was made. Decide on split('validation'); "
-                "a verdict takes task.unsealed().split('test')"
-            )
-        return self.dataset.parts[name]
-
     def examples(self, n: int, tokens: int | None = None) -> dict[str, np.ndarray]:
         """`n` rows of exactly `tokens` tokens: texts that calibrate, one after the other, cut where a row is full."""
         length = self.preprocess.pad_to or tokens or min(self.tokens, self.preprocess.max_length)
@@ -80,8 +64,10 @@ class Texts:
         parts, count = self.dataset.parts["calibration"], n
         while True:
             texts: Any = self.dataset.texts(np.resize(parts, count))
-            joined = " ".join(texts) if not self.preprocess.pair else tuple(" ".join(side) for side in zip(*texts, strict=True))
-            rows = encoder.rows([joined if isinstance(joined, tuple) else joined])
+            if self.dataset.second is not None and not self.preprocess.pair:
+                texts = [text for pair in texts for text in pair]
+            joined: Any = tuple(" ".join(side) for side in zip(*texts, strict=True)) if self.preprocess.pair else " ".join(texts)
+            rows = encoder.rows([joined])
             full = np.flatnonzero(rows.lengths == length)
             if len(full) >= n:
                 return rows.inputs(full[:n], encoder.preprocess)
@@ -101,74 +87,6 @@ class Texts:
         plain = replace(self.preprocess, ids="ids", mask="mask", types="")
         told = msgspec.json.encode(plain, order="deterministic") + repr((self.tokens, *more)).encode()
         return hashlib.sha256(self.dataset.fingerprint.encode() + told).hexdigest()
-
-    def summary(self, task: str, metric: str, fingerprint: str, labels: tuple[str, ...]) -> DataSummary:
-        samples = {name: len(part) for name, part in self.dataset.parts.items()}
-        return DataSummary(task, metric, self.dataset.name, fingerprint, samples, labels, self.dataset.findings)
-
-    def training(
-        self, train: TextSplit, batch_size: int, epoch: int, seed: int
-    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-        """One epoch: rows of like length in a batch, which rows and in which order by (seed, epoch).
-
-        A batch that isn't full is left out unless it is the only one, as for pictures; the next epoch draws others.
-        """
-        if batch_size < 1:
-            raise InvalidInput(f"batch_size={batch_size}: give 1 or more")
-        rows, aims = train.rows, train.row_targets
-        generator = np.random.default_rng((seed, epoch))
-        shuffled = generator.permutation(len(rows))
-        # Sorted, but for ties, which the shuffle broke: an epoch has other neighbours each time.
-        order = shuffled[np.argsort(rows.lengths[shuffled], kind="stable")]
-        full = len(order) - len(order) % batch_size or len(order)
-        left = generator.permutation(len(order))[:full]
-        order = order[np.sort(left)]
-        starts = np.arange(0, full, batch_size)
-        for start in generator.permutation(starts):
-            chosen = order[start : start + batch_size]
-            yield rows.inputs(chosen, self.preprocess), None if aims is None else aims[chosen]
-
-
-@dataclass(frozen=True, eq=False)
-class TextSplit:
-    """Samples at `indices`, in that order; a long text is several rows of a batch, which `combined` makes one answer of again.
-
-    targets: (samples, …), None when unlabelled. aims: gives rows their targets; left out, each has that of its sample.
-    """
-
-    name: str
-    texts: Texts
-    indices: np.ndarray
-    targets: np.ndarray | None
-    join: Join
-    aims: Aims | None = None
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def rows(self) -> Rows:
-        return self.texts.rows(self.indices)
-
-    @cached_property
-    def row_targets(self) -> np.ndarray | None:
-        if self.targets is None:
-            return None
-        return self.aims(self.rows, self.targets) if self.aims is not None else self.targets[self.rows.sample]
-
-    def batches(self, size: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-        """Yield (inputs, a target for each row); inputs are (≤ size, tokens), filled up to the batch's longest row."""
-        for chosen in self.rows.calls(size, self.texts.preprocess):
-            inputs = self.rows.inputs(chosen, self.texts.preprocess)
-            yield inputs, None if self.row_targets is None else self.row_targets[chosen]
-
-    def combined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Outputs of all `batches`, in order -> (samples, …)."""
-        return self.join(self.rows, parts, len(self))
-
-    def first(self, n: int) -> TextSplit:
-        """The same of the first `n` samples."""
-        return replace(self, indices=self.indices[:n], targets=None if self.targets is None else self.targets[:n])
 
 
 def bound_inputs(preprocess: TextPreprocess, signature: Signature) -> TextPreprocess:
@@ -229,12 +147,3 @@ def read(
     dataset = prepare(source, validation=validation, test=test, calibration=calibration, seed=seed)
     pair = source.second is not None and not apart
     return Texts(dataset, found.preprocess(max_length=max_length, stride=stride, pair=pair), found.data, tokens, apart)
-
-
-def calibration(split: TextSplit, n: int | None, batch_size: int) -> list[Mapping[str, np.ndarray]]:
-    """Inputs of the first `n` samples, or of all, in batches."""
-    chosen = split if n is None else split.first(n)
-    return [inputs for inputs, _ in chosen.batches(batch_size)]
-
-
-SplitName = Literal["train", "calibration", "validation", "test"]
