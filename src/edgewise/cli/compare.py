@@ -72,9 +72,9 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
         splits = [given.first(each, samples) for each in splits]
     first, second = (measure.answers(model.graph, model.execution, each) for model, each in zip((a, b), splits, strict=True))
     layers, parting = _layers(a, b, splits, tolerance)
-    same = metrics.top1(first) == metrics.top1(second)
     qualities: list[Any] = [None, None]
     targets = splits[0].targets
+    same = metrics.agree(task.metric, first, second, targets)
     if targets is not None:
         qualities = [metrics.quality(task.metric, split, outputs, targets, task.labels) for outputs in (first, second)]
     return Comparison(
@@ -82,7 +82,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
         n=len(first),
         relative_l2=measure.divergence(first, second),
         max_abs=float(np.abs(first - second).max()),
-        agreement=metrics.wilson(int(same.sum()), len(same)),
+        agreement=None if same is None else metrics.wilson(int(same.sum()), len(same)),
         layers=layers,
         first_parting=parting,
         quality_a=qualities[0],

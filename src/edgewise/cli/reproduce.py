@@ -127,7 +127,7 @@ class Outcome:
     sha256: str
     weights_changed: tuple[str, ...] = ()
     relative_l2: float = 0.0
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     n: int = 0
 
 
@@ -140,8 +140,9 @@ def compared(found: Package, graph: Graph, task: Any) -> Outcome:
         return Outcome(True, graph.sha256)
     execution = given.execution_of(found)
     first, second = (measure.answers(each, execution, task.split("validation")) for each in (before, graph))
-    same = metrics.top1(first) == metrics.top1(second)
-    return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), float(same.mean()), len(same))
+    same = metrics.agree(task.metric, first, second, task.split("validation").targets)
+    agreement = None if same is None else float(same.mean())
+    return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), agreement, len(first))
 
 
 def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
@@ -187,7 +188,8 @@ def _show(found: Package, outcome: Outcome, out: Path | None) -> None:
             ("weights", f"{len(outcome.weights_changed)} differ: {names}{' …' if len(outcome.weights_changed) > 4 else ''}"),
             (
                 "outputs",
-                f"{outcome.relative_l2:.3g} apart (relative L2), the same answer on {outcome.agreement:.1%} of {outcome.n} samples",
+                f"{outcome.relative_l2:.3g} apart (relative L2) on {outcome.n} samples"
+                + ("" if outcome.agreement is None else f", the same answer on {outcome.agreement:.1%}"),
             ),
             ("versions", _unlike(origin.versions).removeprefix(", or the same versions ").strip("()") or "the same as then"),
         ]

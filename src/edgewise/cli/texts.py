@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewise.data.postprocess import Classify
 from edgewise.errors import InvalidData, InvalidInput, InvalidPackage
 
 if TYPE_CHECKING:
@@ -20,13 +19,14 @@ if TYPE_CHECKING:
     from edgewise.types import Runner
 
 _SHOWN = 200  # characters of a text
+_VALUES = 8
 
 
 @dataclass(frozen=True)
 class Answers:
-    """texts: as they were given. rows: of them; outputs: one call's for each row."""
+    """texts: one each, or pairs. rows: of them; outputs: one call's for each row."""
 
-    texts: Sequence[str]
+    texts: Sequence[Any]
     rows: Rows
     outputs: Sequence[np.ndarray]
 
@@ -86,14 +86,15 @@ def answers(runner: Runner, encoder: TextEncoder, texts: Sequence[str], separato
         raise InvalidPackage(
             f"the package feeds {', '.join(preprocess.inputs)}, and its model takes {', '.join(sorted(names))}; pack it again"
         )
-    rows = encoder.rows([_pair(text, separator) for text in texts] if preprocess.pair else texts)
+    fed: Sequence[Any] = [_pair(text, separator) for text in texts] if preprocess.pair else texts
+    rows = encoder.rows(fed)
     fixed = next((spec.shape[0] for spec in runner.signature.inputs if isinstance(spec.shape[0], int)), 1)
     output = runner.signature.outputs[0].name
     found = []
     for row in range(len(rows)):
         inputs = rows.inputs(np.full(fixed, row), preprocess)
         found.append(runner.run(inputs)[output][:1])
-    return Answers(texts, rows, found)
+    return Answers(fed, rows, found)
 
 
 def _pair(text: str, separator: str) -> tuple[str, str]:
@@ -104,17 +105,25 @@ def _pair(text: str, separator: str) -> tuple[str, str]:
 
 
 def records(found: Answers, postprocess: Any, top: int) -> list[dict[str, Any]]:
-    """One answer for each text, as JSON data."""
+    """One answer for each text, as JSON data: the outputs as they are where the package says nothing of answers."""
+    from edgewise.data.postprocess import Classify, Embed, Extract, Regress
     from edgewise.data.text import windows
 
-    if isinstance(postprocess, Classify):
-        joined = windows.mean(found.rows, found.outputs, len(found.texts))
-        said: list[dict[str, Any]] = [
-            {"predictions": [[prediction._asdict() for prediction in sample]]} for sample in replace(postprocess, top=top).apply(joined)
-        ]
-    else:
-        joined = windows.mean(found.rows, found.outputs, len(found.texts))
-        said = [{"outputs": values.tolist()} for values in joined]
+    rows, outputs, count = found.rows, found.outputs, len(found.texts)
+    said: list[dict[str, Any]]
+    match postprocess:
+        case Classify():
+            samples = replace(postprocess, top=top).apply(windows.mean(rows, outputs, count))
+            said = [{"predictions": [[prediction._asdict() for prediction in sample]]} for sample in samples]
+        case Regress():
+            said = [{"value": value} for value in postprocess.apply(windows.mean(rows, outputs, count))]
+        case Embed():
+            said = [{"embedding": vector.tolist()} for vector in postprocess.apply(windows.weighted(rows, outputs, count))]
+        case Extract():
+            contexts = [text[1] for text in found.texts]
+            said = [{"answer": one._asdict()} for one in postprocess.apply(windows.side_by_side(rows, outputs, count), rows, contexts)]
+        case _:
+            said = [{"outputs": values.tolist()} for values in windows.mean(rows, outputs, count)]
     return [{"input": text, **record} for text, record in zip(found.texts, said, strict=True)]
 
 
@@ -130,13 +139,17 @@ def show(records: Sequence[dict[str, Any]], remark: str) -> None:
     for name in ("answer", "score", ""):
         table.add_column(name, overflow="fold", justify="right" if name == "score" else "left")
     for record in records:
-        shown = clean(record["input"], _SHOWN)
+        given = record["input"]
+        shown = clean(given if isinstance(given, str) else " · ".join(given), _SHOWN)
         if "predictions" in record:
             for rank, prediction in enumerate(record["predictions"][0]):
                 bar = Text("█" * round(20 * prediction["score"]), style="green")
                 table.add_row("" if rank else shown, clean(prediction["label"]), f"{prediction['score']:.1%}", bar)
+        elif "answer" in record:
+            answer = record["answer"]
+            table.add_row(shown, clean(answer["text"] or "(no answer)"), f"{answer['score']:.4g}", "")
         else:
-            values = np.ravel(record["outputs"])
-            table.add_row(shown, clean(", ".join(f"{value:.4g}" for value in values[:8]) + (", …" if len(values) > 8 else "")), "", "")
+            values = np.ravel(record.get("value", record.get("embedding", record.get("outputs"))))
+            table.add_row(shown, ", ".join(f"{value:.4g}" for value in values[:_VALUES]) + (", …" if len(values) > _VALUES else ""), "", "")
     out.print(table)
     out.print(Text(remark, style="dim"))

@@ -1,8 +1,8 @@
 """How good a model is on a split, and how two models differ on the same samples.
 
 Higher is better, and 1 is the best. "accuracy": top-1 against the labels. "agreement": the same arithmetic, where the targets are the
-reference model's own top-1, for data without labels. "f1", "macro-f1", "matthews": of classes too. Numbers, embeddings and answers have their
-metrics in `regression`, `vectors` and `text.squad`.
+reference model's own top-1, for data without labels. "f1", "macro-f1", "matthews": of classes too. Numbers, embeddings and answers have
+their metrics in `regression`, `vectors` and `text.squad`.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     """ρ with mean ranks for ties, and (samples,) scores (see `scores`).
 
     A sample counts by its own ranks, and by the ranks that it gives to others: with U = F(x) and V = G(y) less their means,
-    dC_uv(i) = U_i V_i + A_i(x, V) + A_i(y, U) − 3 C_uv, where A_i(x, V) = mean over j of h(x_i, x_j) V_j and h is 1 for x_i < x_j, ½ for equal.
+    dC_uv(i) = U_i V_i + A_i(x, V) + A_i(y, U) − 3 C_uv, where A_i(x, V) is the mean over j of h(x_i, x_j) V_j, and h is 1 for x_i < x_j and
+    ½ for equal ones.
     """
     u, v = (_ranks(each) / len(each) for each in (x, y))
     u, v = u - u.mean(), v - v.mean()

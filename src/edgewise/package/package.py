@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgewise.data.postprocess import Classify
+from edgewise.data.postprocess import Classify, Embed, Extract, Regress
 from edgewise.data.preprocess import ImagePreprocess
 from edgewise.data.text.preprocess import TextPreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
@@ -23,7 +23,7 @@ Profile = Literal["full", "minimal"]
 
 # What a manifest's "kind" stands for.
 PREPROCESS: dict[str, type] = {"image": ImagePreprocess, "text": TextPreprocess}
-POSTPROCESS: dict[str, type] = {"classify": Classify}
+POSTPROCESS: dict[str, type] = {"classify": Classify, "regress": Regress, "embed": Embed, "extract": Extract}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Package:
         return _tagged(self.manifest.preprocess, PREPROCESS, "preprocessing", self.source)
 
     @cached_property
-    def postprocess(self) -> Classify | None:
+    def postprocess(self) -> Classify | Regress | Embed | Extract | None:
         """What turns the model's outputs into an answer. Raises InvalidPackage for a kind that this release doesn't know."""
         record = self.manifest.postprocess
         if record is not None and self.labels:

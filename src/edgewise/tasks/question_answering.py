@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +35,7 @@ class Spans:
 
     nothing: bool = False
     name: str = "question-answering"
+    teaches: bool = True
 
     def postprocess(self, labels: tuple[str, ...]) -> Extract:
         return Extract(nothing=self.nothing)
@@ -46,7 +48,7 @@ class Spans:
         found = np.empty(len(split), dtype=object)
         contexts = [split.texts.dataset.texts(split.indices[place : place + 1])[0][1] for place in range(len(split))]
         for place, (answers, context) in enumerate(zip(split.known if split.known is not None else (), contexts, strict=True)):
-            found[place] = Question(context, lambda place=place: split.rows.of(place), tuple(each.text for each in answers), self.nothing)
+            found[place] = Question(context, partial(_rows_of, split, place), tuple(each.text for each in answers), self.nothing)
         return found
 
     def row_targets(self, split: TextSplit) -> np.ndarray:
@@ -59,7 +61,7 @@ class Spans:
         return found
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross entropy over tokens, mean of start and end. outputs: (batch, tokens, 2); targets: (batch, 2) int64 (Devlin et al. 2019, 4.2)."""
+        """Cross entropy over tokens, mean of start and end (Devlin et al. 2019, 4.2). outputs: (batch, tokens, 2); targets: (batch, 2)."""
         from torch.nn.functional import cross_entropy
 
         return (cross_entropy(outputs[..., 0], targets[:, 0]) + cross_entropy(outputs[..., 1], targets[:, 1])) / 2
@@ -75,6 +77,10 @@ class Spans:
 
     def as_targets(self, outputs: np.ndarray) -> np.ndarray:
         raise InvalidData("the questions have no answers, and a model's own can't stand for them; name the column with label_column=")
+
+
+def _rows_of(split: TextSplit, place: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    return split.rows.of(place)
 
 
 def _tokens(span: np.ndarray, answer: Answer) -> tuple[int, int]:

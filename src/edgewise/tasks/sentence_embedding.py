@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,7 @@ class Vectors:
 
     pairs: bool = False
     name: str = "sentence-embedding"
+    teaches: bool = False
 
     def postprocess(self, labels: tuple[str, ...]) -> Embed:
         return Embed()
@@ -111,4 +112,8 @@ def sentence_embedding(
     chosen = metric or ("recall@1" if pairs else "cosine")
     if pairs != (chosen == "recall@1"):
         raise InvalidInput(f"metric={metric!r}: recall@1 is of pairs of texts, cosine of single ones; name the columns with text_columns=")
+    if texts.dataset.second is not None:
+        # What is right is the second text, wherever it stands: copies of it count as well.
+        _, same = np.unique(np.array(texts.dataset.second, dtype=object), return_inverse=True)
+        texts = replace(texts, dataset=replace(texts.dataset, targets=same.astype(np.int64)))
     return TextTask(texts, Vectors(pairs), chosen)

@@ -28,6 +28,7 @@ class Classes:
     """A `Goal`. targets: (samples,) int64. A long text has the mean of its windows' logits, and in training each window its label."""
 
     name: str = "text-classification"
+    teaches: bool = True
 
     def postprocess(self, labels: tuple[str, ...]) -> Classify | None:
         """Logits to labels; None without labels."""

@@ -28,6 +28,7 @@ class Number:
     """A `Goal`. targets: (samples,) float64. A long text has the mean of its windows' numbers, and in training each window its target."""
 
     name: str = "text-regression"
+    teaches: bool = True
 
     def postprocess(self, labels: tuple[str, ...]) -> Regress:
         return Regress()

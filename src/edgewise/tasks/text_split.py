@@ -24,6 +24,11 @@ class Goal(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def teaches(self) -> bool:
+        """Whether targets can be learned from; else a teacher is all that training has."""
+        ...
+
     def postprocess(self, labels: tuple[str, ...]) -> Any:
         """What turns outputs into answers on the device; None where nothing does."""
         ...

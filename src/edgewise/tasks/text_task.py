@@ -68,7 +68,7 @@ class TextTask:
             )
         indices, targets = self.texts.dataset.parts[name], self.texts.dataset.targets
         known = self.predicted.get(name)
-        if known is None and targets is not None:
+        if known is None and targets is not None and (self.goal.teaches or name not in ("train", "calibration")):
             known = targets[indices]
         return TextSplit(name, self.texts, indices, known, self.goal)
 
@@ -85,14 +85,9 @@ class TextTask:
         split = self.split("calibration")
         return [inputs for inputs, _ in (split if n is None else split.first(n)).batches(batch_size)]
 
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """One epoch over train (see `TextSplit.shuffled`): ({input: (batch, tokens)}, targets). Raises InvalidData without targets."""
-        train = self.split("train")
-        if train.known is None:
-            raise InvalidData(f"{self.texts.dataset.name} has no labels, and training needs them; name their column with label_column=")
-        for inputs, targets in train.shuffled(batch_size, epoch, seed):
-            if targets is not None:
-                yield inputs, targets
+    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        """One epoch over train (see `TextSplit.shuffled`): ({input: (batch, tokens)}, targets, None where there are none)."""
+        return self.split("train").shuffled(batch_size, epoch, seed)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """A scalar, lower is better: the goal's."""

@@ -18,7 +18,7 @@ from edgewise.data.text.source import TextSource
 
 # Each split may hold no text of those before it.
 _PROTECTED = ("test", "validation", "train")
-# Pairs that share a text of so many tokens go to one side: a premise with its hypotheses, a paragraph with its questions. "Yes." doesn't bind.
+# Pairs that share a text of so many words go to one side: a premise with its hypotheses, a paragraph with its questions; "Yes." binds nobody.
 _BINDS = 4
 
 

@@ -18,6 +18,7 @@ from edgewise.data.text.rows import Rows
 from edgewise.errors import InvalidData, InvalidInput
 
 LONGEST_TEXT = 1 << 24  # characters
+_SLOW = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")  # what transformers' slow tokenizers have
 _AT_ONCE = 1024  # texts; what the library gives for one takes some hundred bytes a token
 
 

@@ -90,7 +90,7 @@ def _stem(path: Path) -> str:
 
 
 def _own(spec: str) -> Table:
-    """A function without arguments that returns columns by name: {"text": […], "label": […], "split": […]}, the last two if there are any."""
+    """A function without arguments that returns columns by name: {"text": […], "label": […], "split": […]}, what there is of them."""
     made = registry.load("task", spec)
     result = made() if callable(made) else made
     if not isinstance(result, Mapping) or not result or len({len(column) for column in result.values()}) != 1:

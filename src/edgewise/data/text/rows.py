@@ -37,6 +37,11 @@ class Rows:
         found: np.ndarray = self.spans[self.starts[row] : self.starts[row + 1]]
         return found
 
+    def of(self, sample: int) -> tuple[np.ndarray, tuple[int, ...]]:
+        """`spans` of all rows of a sample, (tokens, 2), and how many tokens each has."""
+        first, last = np.searchsorted(self.sample, (sample, sample + 1))
+        return self.spans[self.starts[first] : self.starts[last]], tuple(self.lengths[first:last].tolist())
+
     def inputs(self, chosen: np.ndarray, preprocess: TextPreprocess) -> dict[str, np.ndarray]:
         """The model's inputs for the rows `chosen`, filled up to the longest of them, or to `preprocess.pad_to`: each (batch, tokens).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Span(NamedTuple):
-    """first, last: characters of the context, last excluded. score: the sum of its two logits less that of no answer (0 where none is asked)."""
+    """first, last: characters of the context, last excluded. score: the sum of its logits, less that of no answer if that may be said."""
 
     first: int
     last: int
@@ -34,20 +34,24 @@ class Span(NamedTuple):
 class Question:
     """What the answer to one question is read from and held against.
 
-    spans: (tokens of all windows, 2), each token's characters in the context, −1 where it isn't of the context. windows: tokens of each.
-    answers: those that count as right; () where there is none. nothing: whether "no answer" may be said.
+    tokens: gives spans (tokens of all windows, 2), each token's characters in the context, −1 where it isn't of the context, and how many
+    tokens each window has. answers: those that count as right; () where there is none. nothing: whether "no answer" may be said.
     """
 
     context: str
-    spans: np.ndarray
-    windows: tuple[int, ...]
+    tokens: Callable[[], tuple[np.ndarray, tuple[int, ...]]]
     answers: tuple[str, ...]
     nothing: bool = False
 
     def answer(self, logits: np.ndarray) -> str:
         """logits: (tokens or more, 2) -> the text of the best span, "" for none."""
-        span = best(logits, self.spans, self.windows, nothing=self.nothing)
+        span = best(logits, *self.tokens(), nothing=self.nothing)
         return self.context[span.first : span.last]
+
+    def scores(self, said: str) -> tuple[float, float]:
+        """Exact match and F1 with the right answer that is nearest. Where none is right, saying nothing is."""
+        right = [text for text in self.answers if plain(text)] or [""]
+        return max(exact(said, text) for text in right), max(f1(said, text) for text in right)
 
 
 def best(logits: np.ndarray, spans: np.ndarray, windows: Sequence[int], *, nothing: bool, longest: int = LONGEST) -> Span:
@@ -81,18 +85,11 @@ def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarr
     Raises InvalidData for missing targets, InvalidModel for outputs of another shape, or with NaN.
     """
     said = answered(outputs, targets, split_name)
-    questions = targets if targets is not None else ()
-    scores = {
-        "exact": np.array(
-            [max(exact(text, right) for right in question.answers or ("",)) for text, question in zip(said, questions, strict=True)]
-        ),
-        "answer-f1": np.array(
-            [max(f1(text, right) for right in question.answers or ("",)) for text, question in zip(said, questions, strict=True)]
-        ),
-    }
-    found = {"exact": wilson(int(scores["exact"].sum()), len(said)), "answer-f1": mean_interval(scores["answer-f1"], 0.0, 1.0)}
+    matches, overlaps = np.array([one.scores(text) for one, text in zip(targets if targets is not None else (), said, strict=True)]).T
+    found = {"exact": wilson(int(matches.sum()), len(said)), "answer-f1": mean_interval(overlaps, 0.0, 1.0)}
+    scores = matches if metric == "exact" else overlaps
     also = {name: interval for name, interval in found.items() if name != metric}
-    return Quality(metric=metric, split=split_name, value=found[metric], scores=tuple(scores[metric].tolist()), also=also)
+    return Quality(metric=metric, split=split_name, value=found[metric], scores=tuple(scores.tolist()), also=also)
 
 
 def answered(outputs: np.ndarray, targets: np.ndarray | None, split_name: str = "") -> list[str]:
@@ -101,7 +98,7 @@ def answered(outputs: np.ndarray, targets: np.ndarray | None, split_name: str = 
         raise InvalidData(f"split {split_name!r} has no questions with answers; give data with a column of answers")
     if outputs.ndim != 3 or outputs.shape[2] != 2 or len(outputs) != len(targets):
         raise InvalidModel(
-            f"the model gave {outputs.shape} for {len(targets)} questions; expected (samples, tokens, 2): start and end logits"
+            f"the model gave {outputs.shape} for {len(targets)} questions; expected (samples, tokens, 2), start and end logits"
         )
     if not np.isfinite(outputs).all():
         raise InvalidModel("the model gave NaN or infinity; check its weights and its precision")

@@ -92,7 +92,7 @@ def _cells(text: str, delimiter: str, path: Path) -> tuple[dict[str, list[str]],
     if len(set(header)) != len(header):
         raise InvalidData(f"{path}: its header names a column twice ({', '.join(header)}); give each a name of its own")
     odd = [number for number, row in enumerate(rows[1:], 2) if len(row) != len(header)]
-    findings = ()
+    findings: tuple[str, ...] = ()
     if odd:
         some = ", ".join(map(str, odd[:5])) + (" …" if len(odd) > 5 else "")
         findings = (f"{len(odd)} rows of {path.name} have another number of cells than its header, and were left out: rows {some}",)
