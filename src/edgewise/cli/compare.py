@@ -98,10 +98,10 @@ def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: 
 
     size = next((axis for spec in a.graph.signature.inputs for axis in spec.shape[:1] if isinstance(axis, int)), LAYER_SAMPLES)
     batches = [next(split.batches(size))[0] for split in splits]
-    names = [next(iter(batch)) for batch in batches]
-    if batches[0][names[0]].shape != batches[1][names[1]].shape:
+    ours, theirs = batches
+    if [array.shape for array in ours.values()] != [array.shape for array in theirs.values()]:
         return (), None
-    renamed = b.graph if names[0] == names[1] else rename_inputs(b.graph, {names[1]: names[0]})
+    renamed = b.graph if [*ours] == [*theirs] else rename_inputs(b.graph, dict(zip(theirs, ours, strict=True)))
     found = measure.layers(a.graph, renamed, batches[0], tolerance=tolerance, execution=b.execution)
     apart = {layer.tensor: layer.divergence for layer in found.layers}
     return tuple(apart.items()), first_parting(a.graph, apart, tolerance)

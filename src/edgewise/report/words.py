@@ -239,7 +239,7 @@ def can_show(study: Study) -> str:
             f" They differ on {numbers.count(ours + theirs)}: the chosen one alone is right on {numbers.count(ours)}, the reference "
             f"alone on {numbers.count(theirs)} (McNemar {p_value(drop.p_value)})."
             if counted
-            else f" The chosen one scores higher on {numbers.count(ours)}, the reference on {numbers.count(theirs)} ({p_value(drop.p_value)})."
+            else f" The chosen one scores higher on {numbers.count(ours)}, the other on {numbers.count(theirs)} ({p_value(drop.p_value)})."
         )
     return said if verdict.speedup.conclusive else f"{said} {INCONCLUSIVE}"
 

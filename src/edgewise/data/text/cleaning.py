@@ -18,7 +18,8 @@ from edgewise.data.text.source import TextSource
 
 # Each split may hold no text of those before it.
 _PROTECTED = ("test", "validation", "train")
-# Pairs that share a text of so many words go to one side: a premise with its hypotheses, a paragraph with its questions; "Yes." binds nobody.
+# Pairs that share a text of so many words go to one side: a premise with its hypotheses, a paragraph with its questions. "Yes." doesn't
+# bind anybody.
 _BINDS = 4
 
 

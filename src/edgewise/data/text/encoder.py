@@ -74,6 +74,8 @@ class TextEncoder:
         for start in range(0, len(texts), _AT_ONCE):
             chunk = list(texts[start : start + _AT_ONCE])
             for place, encoding in enumerate(self._encoded(chunk, start)):
+                if not encoding.ids:
+                    raise InvalidData(f"text {start + place + 1} ({str(chunk[place])[:40]!r}) comes to no token; leave it out")
                 if len(encoding.ids) <= self.preprocess.max_length:
                     found = [self._whole(encoding)]
                 else:
@@ -150,10 +152,10 @@ class TextEncoder:
     @cached_property
     def _frame(self) -> _Frame:
         """Read off one short text, or pair of such: whatever template the tokenizer has."""
-        parts = [next((found for word in ("a", "the", "1", ".") if (found := self._bare(word)).ids), None)] * 2
-        if parts[0] is None:
+        word = next((word for word in ("a", "the", "1", ".") if self._library.encode(word, add_special_tokens=False).ids), None)
+        if word is None:
             raise InvalidInput("the tokenizer gives no token for any plain word; check that it is the model's")
-        whole = self._library.post_process(parts[0], parts[1] if self.preprocess.pair else None)
+        whole = self._library.encode(word, word) if self.preprocess.pair else self._library.encode(word)
         special: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
         types = [0, 0]
         place = 0
@@ -164,9 +166,6 @@ class TextEncoder:
                 types[sequence], place = kind, sequence + 1
         last = 2 if self.preprocess.pair else 1
         return _Frame(tuple(special[0]), tuple(special[1] if last == 2 else ()), tuple(special[last]), (types[0], types[1]))
-
-    def _bare(self, text: str) -> Any:
-        return self._library.encode(text, add_special_tokens=False)
 
 
 def opened(data: bytes) -> Any:
@@ -213,7 +212,7 @@ class Found:
 
 
 def read_tokenizer(where: str | Path | bytes) -> Found:
-    """A tokenizer.json (or its bytes), or the folder with it. Its length is what tokenizer_config.json beside it says, 512 where nothing does.
+    """A tokenizer.json (or its bytes), or the folder with it. Its length is what tokenizer_config.json beside it says, else 512.
 
     Raises InvalidInput where there is none that the library reads.
     """
@@ -222,9 +221,7 @@ def read_tokenizer(where: str | Path | bytes) -> Found:
     path = Path(where)
     file = path / TOKENIZER if path.is_dir() else path
     if not file.is_file():
-        slow = path.is_dir() and any(
-            (path / name).exists() for name in ("vocab.txt", "spiece.model", "sentencepiece.bpe.model", "vocab.json")
-        )
+        slow = path.is_dir() and any((path / name).exists() for name in _SLOW)
         hint = "save it once more with transformers' AutoTokenizer, which writes one" if slow else "give it, or the folder that holds it"
         raise InvalidInput(f"{file} does not exist; {hint}")
     return _found(file.read_bytes(), _config(file.parent))
