@@ -39,6 +39,8 @@ class Cleaned:
 
     def stand_in(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(some,) bool: those that stand inside one of `others`."""
+        if not len(some):
+            return np.zeros(0, dtype=bool)
         return phrases.inside(self.tokens.take(some), self.tokens.take(others))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from edgewise.data.splits import assign
 from edgewise.data.text.cleaning import Cleaned, clean
 from edgewise.data.text.source import TextSource
 from edgewise.errors import InvalidInput
+
+LARGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,12 +74,15 @@ def _parts(
     findings = []
     if absent:
         # A phrase has no place of its own: it goes with the texts that it stands in, or stays in train.
-        whole = pool[~cleaned.phrase[pool]]
+        large = _large([cleaned.groups[i] for i in pool])
+        whole = pool[~cleaned.phrase[pool] & ~large]
         drawn = {split: whole[places] for split, places in assign([cleaned.groups[i] for i in whole], fractions=absent, seed=seed).items()}
         held = np.concatenate([drawn[split] for split in absent])
-        phrases = pool[cleaned.phrase[pool]]
+        phrases = pool[cleaned.phrase[pool] & ~large]
         out = cleaned.stand_in(phrases, held)
-        drawn["train"] = np.concatenate([drawn["train"], phrases[~out]])
+        drawn["train"] = np.concatenate([drawn["train"], phrases[~out], pool[large]])
+        if large.any():
+            findings.append(f"{int(large.sum())} samples hang together by texts that they share, too many for one side: they stay in train")
         if out.any():
             names = " and ".join(absent)
             findings.append(
@@ -88,6 +94,12 @@ def _parts(
     order = np.concatenate([by_hash(train[cleaned.phrase[train] == phrase], cleaned.groups, seed) for phrase in (False, True)])
     parts["calibration"] = _by_length(source, order[:calibration])
     return {split: parts[split] for split in SPLITS}, findings
+
+
+def _large(groups: Sequence[bytes]) -> np.ndarray:
+    """(n,) bool: those in a group of over LARGE of all, which would make a split too large or leave it empty."""
+    counts = Counter(groups)
+    return np.array([counts[group] > max(1, LARGE * len(groups)) for group in groups], dtype=bool)
 
 
 def _by_length(source: TextSource, indices: np.ndarray) -> np.ndarray:
