@@ -17,7 +17,9 @@ BAD = ("bad", "dull", "cold", "grim", "slow")
 OTHER = ("the", "a", "film", "is", "was", "story", "and", "of", "it", "very", "who", "made", "this", "in", "river", "town", "old", "house")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-VOCABULARY = tuple(dict.fromkeys((*SPECIAL, *GOOD, *BAD, *OTHER, *".,!?'-", *LETTERS, *(f"##{letter}" for letter in LETTERS))))  # "a" is a word and a letter
+VOCABULARY = tuple(
+    dict.fromkeys((*SPECIAL, *GOOD, *BAD, *OTHER, *".,!?'-", *LETTERS, *(f"##{letter}" for letter in LETTERS)))
+)  # "a" is a word and a letter
 
 
 def tokenizer(template: Literal["bert", "roberta", "none"] = "bert", *, padded: bool = False) -> bytes:
@@ -41,17 +43,28 @@ def tokenizer(template: Literal["bert", "roberta", "none"] = "bert", *, padded: 
         "pair": [token("[CLS]", 0), text("A", 0), token("[SEP]", 0), text("B", 1), token("[SEP]", 1)],
         "special_tokens": special,
     }
-    roberta = {"type": "RobertaProcessing", "sep": ["[SEP]", last], "cls": ["[CLS]", first], "trim_offsets": True, "add_prefix_space": False}
+    roberta = {
+        "type": "RobertaProcessing",
+        "sep": ["[SEP]", last],
+        "cls": ["[CLS]", first],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    }
+    cut = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+    filled = {
+        "strategy": {"Fixed": 16},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
+    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     written = {
         "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0} if padded else None,
-        "padding": {
-            "strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
-        } if padded else None,
-        "added_tokens": [
-            {"id": ids[name], "content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-            for name in SPECIAL
-        ],
+        "truncation": cut if padded else None,
+        "padding": filled if padded else None,
+        "added_tokens": [{"id": ids[name], "content": name, **added} for name in SPECIAL],
         "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"bert": bert, "roberta": roberta, "none": None}[template],

@@ -16,9 +16,7 @@ from edgewise.errors import InvalidData, InvalidInput
 from edgewise.testing.texts import sentences
 
 
-def source(
-    first: Sequence[str], labels: Any = None, given: Sequence[str] | None = None, second: Sequence[str] | None = None
-) -> TextSource:
+def source(first: Sequence[str], labels: Any = None, given: Sequence[str] | None = None, second: Sequence[str] | None = None) -> TextSource:
     targets = None if labels is None else np.asarray(labels)
     names = tuple(map(str, range(int(targets.max()) + 1))) if targets is not None and targets.dtype.kind == "i" else ()
     return TextSource("made", first, second, targets, names, np.array(given if given is not None else [""] * len(first)))
@@ -100,7 +98,9 @@ def test_phrases_of_a_given_test_split_are_counted() -> None:
     phrase = " ".join(texts[25].split()[:5])
     dataset = prepare(source([*texts, phrase], [*labels, 1], ["train"] * 20 + ["validation"] * 5 + ["test"] * 5 + ["train"]))
     assert phrase in parts(dataset)["train"]
-    assert any(finding.startswith("1 texts of train stand whole in a text that is kept for judging, 1 of four") for finding in dataset.findings)
+    assert any(
+        finding.startswith("1 texts of train stand whole in a text that is kept for judging, 1 of four") for finding in dataset.findings
+    )
 
 
 def test_unlabelled_texts_are_split_too() -> None:
@@ -136,7 +136,10 @@ def test_glues_files(tmp_path: Path) -> None:
         "train": 60, "validation": 15, "test": 15,
     }  # fmt: skip
     told = " ".join(found.findings)
-    assert "'content' as the text and 'label' as the label in dev, test; 'sentence' as the text" in told and "dev is the validation split" in told
+    assert (
+        "'content' as the text and 'label' as the label in dev, test; 'sentence' as the text" in told
+        and "dev is the validation split" in told
+    )
 
 
 def test_dev_and_test_may_both_be_the_test(tmp_path: Path) -> None:

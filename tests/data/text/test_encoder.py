@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ def encoding(template: Template = "bert", *, max_length: int = 12, stride: int =
 
 
 def ids(rows: Rows) -> list[list[int]]:
-    return [rows.ids[start:end].tolist() for start, end in zip(rows.starts, rows.starts[1:], strict=False)]
+    return [rows.ids[start:end].tolist() for start, end in pairwise(rows.starts)]
 
 
 def words(*tokens: str) -> list[int]:
@@ -43,7 +44,11 @@ def drawn(count: int) -> str:
 
 def test_by_hand() -> None:
     rows = encoding().rows(["A good film!", "", "zoo"])
-    assert ids(rows) == [words("[CLS]", "a", "good", "film", "!", "[SEP]"), words("[CLS]", "[SEP]"), words("[CLS]", "z", "##o", "##o", "[SEP]")]
+    assert ids(rows) == [
+        words("[CLS]", "a", "good", "film", "!", "[SEP]"),
+        words("[CLS]", "[SEP]"),
+        words("[CLS]", "z", "##o", "##o", "[SEP]"),
+    ]
     assert rows.sample.tolist() == [0, 1, 2]
     assert rows.span(0).tolist() == [[-1, -1], [0, 1], [2, 6], [7, 11], [11, 12], [-1, -1]]
     (pair,) = ids(encoding(pair=True).rows([("who", "it is")]))
@@ -55,9 +60,11 @@ def test_a_long_text_goes_in_windows_that_share_tokens() -> None:
     rows = encoding(max_length=8, stride=2).rows([text, "bad"])
     inner = [row[1:-1] for row in ids(rows)]
     assert inner == [
-        words("the", "film", "is", "good", "and", "it"), words("and", "it", "was", "made", "in", "this"), words("in", "this", "old", "town"),
+        words("the", "film", "is", "good", "and", "it"),
+        words("and", "it", "was", "made", "in", "this"),
+        words("in", "this", "old", "town"),
         words("bad"),
-    ]  # fmt: skip
+    ]
     assert rows.sample.tolist() == [0, 0, 0, 1]
 
 
@@ -72,7 +79,7 @@ def test_windows_of_pairs_hold_every_token_of_both(template: Template, first: in
     wanted = [library.encode(text, add_special_tokens=False).ids for text in pair]
     for text in wanted:  # each of its tokens follows its neighbour in some window
         runs = [" ".join(map(str, row)) for row in ids(rows)]
-        assert all(any(f"{a} {b}" in run for run in runs) for a, b in zip(text, text[1:], strict=False))
+        assert all(any(f"{a} {b}" in run for run in runs) for a, b in pairwise(text))
     # Spans are of the second text alone, and reach its end.
     seen = rows.spans[rows.spans[:, 0] >= 0]
     assert seen[:, 1].max(initial=0) == len(pair[1]) and (seen[:, 0] < seen[:, 1]).all()
@@ -203,7 +210,7 @@ def test_any_text_gives_rows_or_a_clear_error(texts: list[str]) -> None:
         assert "surrogate" in str(error)
         return
     assert set(rows.sample.tolist()) == set(range(len(texts)))
-    assert 0 < rows.lengths.min() and rows.lengths.max() <= 12
-    assert 0 <= rows.ids.min() and rows.ids.max() < len(VOCABULARY)
+    assert rows.lengths.min() > 0 and rows.lengths.max() <= 12
+    assert rows.ids.min() >= 0 and rows.ids.max() < len(VOCABULARY)
     fed = rows.inputs(np.arange(len(rows)), made.preprocess)
     assert int(fed["attention_mask"].sum()) == len(rows.ids)

@@ -24,7 +24,7 @@ def test_means(rows: Rows) -> None:
     parts = [OUTPUTS[:2], OUTPUTS[2:]]
     plain, weighted = windows.mean(rows, parts, 3), windows.weighted(rows, parts, 3)
     for sample in range(3):
-        mine = np.flatnonzero(SAMPLE == sample)
+        mine = np.flatnonzero(sample == SAMPLE)
         weights = np.array(LENGTHS)[mine] / np.array(LENGTHS)[mine].sum()
         np.testing.assert_allclose(plain[sample], OUTPUTS[mine].mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(weighted[sample], weights @ OUTPUTS[mine], rtol=1e-6)
@@ -43,7 +43,7 @@ def test_side_by_side(rows: Rows) -> None:
     found = windows.side_by_side(rows, batches, 3)
     assert found.shape == (3, 12, 2)
     for sample in range(3):
-        wanted = np.concatenate([flat[row][: LENGTHS[row]] for row in np.flatnonzero(SAMPLE == sample)])
+        wanted = np.concatenate([flat[row][: LENGTHS[row]] for row in np.flatnonzero(sample == SAMPLE)])
         np.testing.assert_array_equal(found[sample, : len(wanted)], wanted)
         assert not found[sample, len(wanted) :].any()
     spans, sizes = rows.of(1)
