@@ -100,6 +100,9 @@ def make_task(name: str, data: str | None, given: Mapping[str, Any], *, defaults
     if not takes and data is not None:
         raise InvalidInput(f"--data {data}: {name} takes none; leave it out")
     keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if "tokenizer" in (defaults or {}) and "tokenizer" not in keywords:
+        texts = ", ".join(known for known in registry.names("task") if "tokenizer" in inspect.signature(task_function(known)).parameters)
+        raise InvalidInput(f"the model takes texts, and {name} doesn't; say what it is for by --task ({texts})")
     arguments = {key: value for key, value in (defaults or {}).items() if key in keywords}
     arguments |= derive.collect(task_options(name), given)
     task = function(*([data] if data is not None else []), **arguments)

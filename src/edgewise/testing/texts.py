@@ -65,7 +65,7 @@ def tokenizer(template: Literal["bert", "roberta", "none"] = "bert", *, padded: 
         "truncation": cut if padded else None,
         "padding": filled if padded else None,
         "added_tokens": [{"id": ids[name], "content": name, **added} for name in SPECIAL],
-        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {"bert": bert, "roberta": roberta, "none": None}[template],
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
