@@ -133,13 +133,14 @@ def test_training_batches_follow_seed_and_epoch(reviews: Path) -> None:
 
 @pytest.mark.parametrize("tokens", [8, 32, 100])
 def test_examples_have_exactly_as_many_tokens_as_asked(reviews: Path, tokens: int) -> None:
-    task = classification(reviews, tokens=24)
+    task = classification(reviews, tokens=(24, 48))
     fed = task.example_inputs(5, tokens)
     assert fed["input_ids"].shape == (5, tokens) and fed["attention_mask"].all()
     assert (fed["input_ids"][:, 0] == 2).all() and (fed["input_ids"][:, -1] == 3).all()
     assert (fed["input_ids"][:, 1:-1] > 4).all()  # real words of the texts that calibrate
     np.testing.assert_array_equal(fed["input_ids"], task.example_inputs(5, tokens)["input_ids"])
     assert task.example_inputs()["input_ids"].shape == (1, 24)
+    assert [fed["input_ids"].shape for fed in task.timed_inputs()] == [(1, 24), (1, 48)]
     with pytest.raises(InvalidInput, match="at most 512"):
         task.example_inputs(1, 513)
 
@@ -160,12 +161,13 @@ def test_a_task_takes_on_what_the_model_fixes(reviews: Path) -> None:
     named = task.for_model(signature("ids.1", "segment_ids", "mask", dtype="int32"))
     assert (named.preprocess.ids, named.preprocess.types, named.preprocess.mask) == ("ids.1", "segment_ids", "mask")
     assert named.example_inputs(2)["segment_ids"].dtype == np.int32
-    assert named.fingerprint() != classification(reviews, tokens=64).fingerprint()
+    assert named.fingerprint() != classification(reviews, tokens=(64,)).fingerprint()
     assert task.for_model(signature("x", "mask_")).fingerprint() == task.fingerprint()  # names follow from the model
     fixed = task.for_model(signature(shape=(1, 16)))
     assert (fixed.preprocess.max_length, fixed.preprocess.pad_to, fixed.preprocess.stride) == (16, 16, 8)
     assert fixed.example_inputs(1)["input_ids"].shape == (1, 16)
     assert {inputs["input_ids"].shape for inputs, _ in fixed.split("validation").batches(1)} == {(1, 16)}
+    assert [fed["input_ids"].shape for fed in fixed.timed_inputs()] == [(1, 16)]
     with pytest.raises(InvalidInput, match="rows of 16"):
         fixed.example_inputs(1, 32)
     for wrong, says in (
@@ -231,7 +233,7 @@ def test_regression(tmp_path: Path) -> None:
 
 def test_question_answering(questions: Path) -> None:
     graph = Graph.from_proto(made.model("span", types=True))
-    task = question_answering(questions, tokenizer=made.tokenizer(), max_length=32, stride=6, validation=0.3, test=0.2, tokens=24)
+    task = question_answering(questions, tokenizer=made.tokenizer(), max_length=32, stride=6, validation=0.3, test=0.2, tokens=(24,))
     task = bound(task, graph.signature)
     split = task.split("validation")
     assert len(split.rows) > len(split) and split.targets is not None

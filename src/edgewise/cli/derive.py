@@ -112,7 +112,7 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"1/{1 / value:.0f}" if 0 < value < 0.01 and abs(1 / value - round(1 / value)) < 1e-6 else f"{value:.4g}"
-    return str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def explanations(doc: str, names: Sequence[str]) -> dict[str, str]:

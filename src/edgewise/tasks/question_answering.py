@@ -105,7 +105,7 @@ def question_answering(
     nothing: bool | None = None,
     max_length: int | None = 384,
     stride: int | None = 128,
-    tokens: int = 128,
+    tokens: Sequence[int] = (128,),
     validation: float = 0.1,
     test: float = 0.15,
     calibration: int = 512,
@@ -122,7 +122,7 @@ def question_answering(
     nothing: whether "no answer" may be said; left out, whether a question of train has none.
     max_length: most tokens of a row. A longer context goes in windows.
     stride: tokens that a window shares with the one before.
-    tokens: length of the inputs that are timed.
+    tokens: length of the inputs that are timed, or several, as 32,128.
     validation, test: the share split off where the data brings no such split.
     calibration: how many of train calibrate.
     seed: of the splits.

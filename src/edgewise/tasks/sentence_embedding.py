@@ -85,7 +85,7 @@ def sentence_embedding(
     metric: Literal["cosine", "recall@1"] | None = None,
     max_length: int | None = None,
     stride: int | None = None,
-    tokens: int = 32,
+    tokens: Sequence[int] = (32,),
     validation: float = 0.1,
     test: float = 0.15,
     calibration: int = 512,
@@ -101,7 +101,7 @@ def sentence_embedding(
     recall@1 for pairs.
     max_length: most tokens of a row; left out, what the tokenizer's files say, or 512. A longer text goes in windows.
     stride: tokens that a window shares with the one before; left out, a quarter of max_length.
-    tokens: length of the inputs that are timed.
+    tokens: length of the inputs that are timed, or several, as 32,128.
     validation, test: the share split off where the data brings no such split.
     calibration: how many of train calibrate.
     seed: of the splits.

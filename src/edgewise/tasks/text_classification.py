@@ -79,7 +79,7 @@ def text_classification(
     metric: Literal["accuracy", "f1", "macro-f1", "matthews"] = "accuracy",
     max_length: int | None = None,
     stride: int | None = None,
-    tokens: int = 32,
+    tokens: Sequence[int] = (32,),
     validation: float = 0.1,
     test: float = 0.15,
     calibration: int = 512,
@@ -96,7 +96,7 @@ def text_classification(
     metric: accuracy, f1 (of the second of two classes), macro-f1 or matthews.
     max_length: most tokens of a row; left out, what the tokenizer's files say, or 512. A longer text goes in windows.
     stride: tokens that a window shares with the one before; left out, a quarter of max_length.
-    tokens: length of the inputs that are timed.
+    tokens: length of the inputs that are timed, or several, as 32,128.
     validation, test: the share split off where the data brings no such split.
     calibration: how many of train calibrate.
     seed: of the splits.

@@ -72,7 +72,7 @@ def text_regression(
     metric: Literal["spearman", "pearson", "r2", "mae-skill"] = "spearman",
     max_length: int | None = None,
     stride: int | None = None,
-    tokens: int = 32,
+    tokens: Sequence[int] = (32,),
     validation: float = 0.1,
     test: float = 0.15,
     calibration: int = 512,
@@ -88,7 +88,7 @@ def text_regression(
     metric: spearman, pearson, r2 (1 − MSE / the targets' variance) or mae-skill (1 − MAE / their mean distance from their median).
     max_length: most tokens of a row; left out, what the tokenizer's files say, or 512. A longer text goes in windows.
     stride: tokens that a window shares with the one before; left out, a quarter of max_length.
-    tokens: length of the inputs that are timed.
+    tokens: length of the inputs that are timed, or several, as 32,128.
     validation, test: the share split off where the data brings no such split.
     calibration: how many of train calibrate.
     seed: of the splits.

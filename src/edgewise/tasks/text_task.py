@@ -80,6 +80,12 @@ class TextTask:
         """`n` rows of real text of exactly `tokens` tokens (the task's own number unless given): time depends on it."""
         return self.texts.examples(n, tokens)
 
+    def timed_inputs(self) -> list[dict[str, np.ndarray]]:
+        """One row of each length that is to be timed; of the model's own where it fixes one."""
+        longest = self.preprocess.pad_to or self.preprocess.max_length
+        lengths = [self.preprocess.pad_to] if self.preprocess.pad_to else sorted({min(length, longest) for length in self.texts.tokens})
+        return [self.texts.examples(1, length) for length in lengths]
+
     def calibration(self, n: int | None = None, *, batch_size: int = 32) -> list[Inputs]:
         """The calibration split's inputs in batches: `n` samples of it, or all."""
         split = self.split("calibration")

@@ -27,12 +27,15 @@ _NAMES = {"mask": ("mask",), "types": ("type", "segment")}
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """tokenizer: the bytes of tokenizer.json. tokens: length of example inputs. apart: both texts of a pair are fed on their own."""
+    """tokenizer: the bytes of tokenizer.json. tokens: lengths that are timed, of which the first is an example's.
+
+    apart: both texts of a pair are fed on their own.
+    """
 
     dataset: TextDataset
     preprocess: TextPreprocess
     tokenizer: bytes
-    tokens: int
+    tokens: tuple[int, ...]
     apart: bool = False
     kept: dict[bytes, Rows] = field(default_factory=dict)  # rows by the indices of their samples: texts are encoded once
 
@@ -55,7 +58,7 @@ class Texts:
 
     def examples(self, n: int, tokens: int | None = None) -> dict[str, np.ndarray]:
         """`n` rows of exactly `tokens` tokens: texts that calibrate, one after the other, cut where a row is full."""
-        length = self.preprocess.pad_to or tokens or min(self.tokens, self.preprocess.max_length)
+        length = self.preprocess.pad_to or tokens or min(self.tokens[0], self.preprocess.max_length)
         if tokens is not None and tokens != length:
             raise InvalidInput(f"tokens={tokens}: the model takes rows of {length}")
         if length > self.preprocess.max_length:
@@ -127,7 +130,7 @@ def read(
     text_columns: Sequence[str],
     max_length: int | None,
     stride: int | None,
-    tokens: int,
+    tokens: Sequence[int],
     validation: float,
     test: float,
     calibration: int,
@@ -142,8 +145,10 @@ def read(
     if tokenizer is None:
         raise InvalidInput("tokenizer is missing: give the model's tokenizer.json, or the folder that holds it")
     where: Any = path if path is not None else {"train": train} | ({"test": eval} if eval is not None else {})
+    if not tokens:
+        raise InvalidInput("tokens is empty; give the lengths that are to be timed, as 32,128")
     found = read_tokenizer(tokenizer)
     source = sources.load(where, goal, text_columns=text_columns, label_column=label_column, labels=labels, as_test=as_test)
     dataset = prepare(source, validation=validation, test=test, calibration=calibration, seed=seed)
     pair = source.second is not None and not apart
-    return Texts(dataset, found.preprocess(max_length=max_length, stride=stride, pair=pair), found.data, tokens, apart)
+    return Texts(dataset, found.preprocess(max_length=max_length, stride=stride, pair=pair), found.data, tuple(tokens), apart)
