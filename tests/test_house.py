@@ -37,6 +37,9 @@ NOT_IN_THE_FIELD = (
     "mlxtend",
     "nncf",
     "cryptography",
+    "tokenizers",
+    "huggingface_hub",
+    "pyarrow",
 )
 WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting")
 LONGEST = 400

@@ -165,11 +165,15 @@ class Quality:
     macro_precision_interval: Interval | None = None
     macro_recall_interval: Interval | None = None
     macro_f1_interval: Interval | None = None
+    also: Mapping[str, Interval] = field(default_factory=dict)  # other metrics of the same answers, by name
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores."""
+    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores.
+
+    Of other scores, only_right counts the samples on which one scores higher.
+    """
 
     difference: Interval
     candidate_only_right: int
@@ -272,14 +276,15 @@ class Comparison:
     """Two models on the same inputs: how far apart their outputs are, where they part, what it costs (`edgewise compare a b`).
 
     layers: (tensor, relative L2 error of b against a) in the order of a's graph; empty when the graphs share no tensor to compare.
-    agreement: share of samples on which both give the same answer (top-1). Quality and drop (b minus a) only with labels.
+    agreement: share of samples on which both give the same answer (top-1, or the same text); None where answers are numbers. Quality and
+    drop (b minus a) only with labels.
     """
 
     names: tuple[str, str]  # a: what is compared against, b
     n: int  # samples
     relative_l2: float
     max_abs: float
-    agreement: Interval
+    agreement: Interval | None
     layers: tuple[tuple[str, float], ...] = ()
     first_parting: str | None = None  # the first tensor whose error is above what rounding explains
     quality_a: Quality | None = None

@@ -28,6 +28,10 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "task": {
         "image-classification": "edgewise.tasks.image_classification:image_classification",
+        "text-classification": "edgewise.tasks.text_classification:text_classification",
+        "text-regression": "edgewise.tasks.text_regression:text_regression",
+        "question-answering": "edgewise.tasks.question_answering:question_answering",
+        "sentence-embedding": "edgewise.tasks.sentence_embedding:sentence_embedding",
     },
 }
 
@@ -35,6 +39,8 @@ REGISTRY: dict[str, dict[str, str]] = {
 EXTRAS: dict[str, str] = {
     "openvino": "openvino",
     "cryptography": "keys",
+    "tokenizers": "text",
+    "pyarrow": "parquet",
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",

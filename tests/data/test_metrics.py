@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.data.metrics import paired, quality, top1
+from edgewise.data.metrics import matthews, paired, quality, top1
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.records import Interval, Quality
 from edgewise.types import from_json, to_json
@@ -149,3 +149,32 @@ def test_a_model_without_any_error_is_not_known_to_make_none() -> None:
     for at in macro_intervals(targets, targets).values():
         assert (at.value, at.high) == (1.0, 1.0)
         assert 0.9 < at.low < 0.99
+
+
+def test_f1_and_matthews_by_the_counts() -> None:
+    """Against the counts of a table: 30 and 50 right, 12 of class 0 called 1, 8 the other way round."""
+    known = np.repeat([0, 0, 1, 1], [30, 12, 8, 50])
+    outputs = np.eye(2)[np.repeat([0, 1, 0, 1], [30, 12, 8, 50])]
+    found = {name: quality(name, "test", outputs, known, ("a", "b")) for name in ("f1", "macro-f1", "matthews")}
+    assert found["f1"].value.value == pytest.approx(2 * 50 / (2 * 50 + 12 + 8))
+    assert found["macro-f1"].value.value == pytest.approx((2 * 50 / (2 * 50 + 20) + 2 * 30 / (2 * 30 + 20)) / 2)
+    wanted = (50 * 30 - 12 * 8) / np.sqrt((50 + 12) * (50 + 8) * (30 + 12) * (30 + 8))
+    assert found["matthews"].value.value == pytest.approx(wanted)
+    assert np.corrcoef(known, outputs.argmax(axis=1))[0, 1] == pytest.approx(wanted)  # for two classes it is Pearson's
+    assert all(each.also["accuracy"].value == 0.8 for each in found.values())
+    worse = np.where(np.arange(100)[:, None] % 5 == 0, outputs[:, ::-1], outputs)
+    for name, each in found.items():
+        drop = paired(each, quality(name, "test", worse, known, ("a", "b")))
+        assert drop.difference.high < 0 and drop.p_value < 0.01, name
+
+
+def test_matthews_of_several_classes() -> None:
+    table = np.array([[20, 5, 1], [4, 30, 2], [0, 3, 35]])
+    known, predicted = np.repeat(np.repeat(np.arange(3), 3), table.ravel()), np.repeat(np.tile(np.arange(3), 3), table.ravel())
+    one, other = np.eye(3)[known], np.eye(3)[predicted]
+    together = sum(np.cov(one[:, k], other[:, k])[0, 1] for k in range(3))
+    apart = np.sqrt(sum(one[:, k].var(ddof=1) for k in range(3)) * sum(other[:, k].var(ddof=1) for k in range(3)))
+    assert matthews(table) == pytest.approx(together / apart)  # Gorodkin's own form
+    assert matthews(np.array([[5, 0], [3, 0]])) == 0.0
+    with pytest.raises(InvalidInput, match="macro-f1"):
+        quality("f1", "test", other, known, ())

@@ -27,7 +27,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     def command(
         a: Annotated[Path, typer.Argument(help="What is compared against: model.onnx or model.edgew.", metavar="A")],
         b: Annotated[Path, typer.Argument(help="The other one.", metavar="B")],
-        data: Annotated[str | None, typer.Option(help="Pictures: a folder per class, IDX files, an .npz, or module:function.")] = None,
+        data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         split: Annotated[str, typer.Option(help="train, calibration or validation; the test split is for a verdict.")] = "validation",
         samples: Annotated[int | None, typer.Option(help="The first so many of the split (all unless given).", min=1)] = None,
         tolerance: Annotated[float, typer.Option(help="From which relative error on two layers part.", min=0.0)] = 0.1,
@@ -69,12 +69,12 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
     bound = tasks.bound(task, a.graph.signature), tasks.bound(task, b.graph.signature)
     splits: list[Split] = [each.split(split) for each in bound]
     if samples is not None:
-        splits = [given.First(each, samples) for each in splits]
+        splits = [given.first(each, samples) for each in splits]
     first, second = (measure.answers(model.graph, model.execution, each) for model, each in zip((a, b), splits, strict=True))
     layers, parting = _layers(a, b, splits, tolerance)
-    same = metrics.top1(first) == metrics.top1(second)
     qualities: list[Any] = [None, None]
     targets = splits[0].targets
+    same = metrics.agree(task.metric, first, second, targets)
     if targets is not None:
         qualities = [metrics.quality(task.metric, split, outputs, targets, task.labels) for outputs in (first, second)]
     return Comparison(
@@ -82,7 +82,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
         n=len(first),
         relative_l2=measure.divergence(first, second),
         max_abs=float(np.abs(first - second).max()),
-        agreement=metrics.wilson(int(same.sum()), len(same)),
+        agreement=None if same is None else metrics.wilson(int(same.sum()), len(same)),
         layers=layers,
         first_parting=parting,
         quality_a=qualities[0],
@@ -98,10 +98,10 @@ def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: 
 
     size = next((axis for spec in a.graph.signature.inputs for axis in spec.shape[:1] if isinstance(axis, int)), LAYER_SAMPLES)
     batches = [next(split.batches(size))[0] for split in splits]
-    names = [next(iter(batch)) for batch in batches]
-    if batches[0][names[0]].shape != batches[1][names[1]].shape:
+    ours, theirs = batches
+    if [array.shape for array in ours.values()] != [array.shape for array in theirs.values()]:
         return (), None
-    renamed = b.graph if names[0] == names[1] else rename_inputs(b.graph, {names[1]: names[0]})
+    renamed = b.graph if [*ours] == [*theirs] else rename_inputs(b.graph, dict(zip(theirs, ours, strict=True)))
     found = measure.layers(a.graph, renamed, batches[0], tolerance=tolerance, execution=b.execution)
     apart = {layer.tensor: layer.divergence for layer in found.layers}
     return tuple(apart.items()), first_parting(a.graph, apart, tolerance)

@@ -24,7 +24,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         model: Annotated[str, typer.Argument(help="model.onnx, model.pt2, package.module:callable or file.py:callable.", metavar="MODEL")],
         recipe: Annotated[str, typer.Option(help="Steps in order: prune(speedup=2) > distill(epochs=3) > quantize().", metavar="STEPS")],
         out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")],
-        data: Annotated[str | None, typer.Option(help="Pictures: a folder per class, IDX files, an .npz, or module:function.")] = None,
+        data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
         **options: Any,
@@ -34,7 +34,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         Example: edgewise compress net.py:build --data pictures/ --recipe 'prune(operations=2) > distill(epochs=3) > quantize()' -o out/
         """
         writable(out)
-        made = given.make_task(task, data, options)
+        made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
         arguments = {"weights": weights, "recipe": recipe, **derive.collect(following, options)}
         finish(search(follow, model, made, out, arguments), out)

@@ -80,7 +80,7 @@ def command(
     picture, label = a_digit(task, out / "digit.png")
     shown.print(clean(f"   $ edgewise run {out / 'model.edgew'} {picture}        (it shows a {label})"), style="cyan", soft_wrap=True)
     shown.print()
-    run.command(out / "model.edgew", [picture], top=3)
+    run.command(out / "model.edgew", [str(picture)], top=3)
 
     heading(5, f"What came of it, after {time.perf_counter() - began:.0f} s")
     fitting.finish(result, out)

@@ -63,6 +63,18 @@ def options(function: Callable[..., Any], *, panel: str, leave_out: Sequence[str
     return found
 
 
+def number(name: str, text: str) -> Option:
+    """An option that no function has: a whole number, above 0."""
+
+    def read(words: str) -> int:
+        value = int(words)
+        if value < 1:
+            raise ValueError(f"{words!r}: give a number above 0")
+        return value
+
+    return Option(name, "NUMBER", text, "Options", read, lambda value: {name: value})
+
+
 def _option(parameter: inspect.Parameter, kind: Any, text: str, panel: str) -> Option:
     name = parameter.name
 
@@ -100,7 +112,7 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"1/{1 / value:.0f}" if 0 < value < 0.01 and abs(1 / value - round(1 / value)) < 1e-6 else f"{value:.4g}"
-    return str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def explanations(doc: str, names: Sequence[str]) -> dict[str, str]:

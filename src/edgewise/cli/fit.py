@@ -36,7 +36,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     def command(
         model: Annotated[str, typer.Argument(help="model.onnx, model.pt2, package.module:callable or file.py:callable.", metavar="MODEL")],
         out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")],
-        data: Annotated[str | None, typer.Option(help="Pictures: a folder per class, IDX files, an .npz, or module:function.")] = None,
+        data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
         **options: Any,
@@ -59,7 +59,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
                 "(with --max-drop for what it may cost; 1 point unless given)"
             )
         writable(out)
-        made = given.make_task(task, data, options)
+        made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
         arguments = {"budget": asked, "weights": weights, **derive.collect(searching, options)}
         if len(speedups) > 1:

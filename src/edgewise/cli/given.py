@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from edgewise.package import Package
 
 USUAL_TASK = "image-classification"
+TOKENIZER = "tokenizer.json"
+DATA = "Pictures: a folder per class, IDX files, an .npz. Texts: a file of rows, or a folder with train, dev and test. Or module:function."
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,14 @@ def execution_of(found: Package) -> Execution:
 # --- tasks --------------------------------------------------------------------------------------------------------
 
 
-def named_task(arguments: Sequence[str]) -> str:
+def named_task(arguments: Sequence[str], usual: str = USUAL_TASK) -> str:
     """What --task says among `arguments`, before they are parsed: the task's function decides which options there are."""
     for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == "--task" and following:
             return following
         if word.startswith("--task="):
             return word.partition("=")[2]
-    return USUAL_TASK
+    return usual
 
 
 def task_function(name: str) -> Callable[..., Any]:
@@ -90,31 +93,58 @@ def make_task(name: str, data: str | None, given: Mapping[str, Any], *, defaults
     """The task that --task, --data and the options ask for. `defaults` (a package's preprocessing) fill in what wasn't given."""
     function = task_function(name)
     parameters = inspect.signature(function).parameters.values()
-    wanted = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
-    if wanted and data is None:
+    # What data is made of is the first argument; one that may be left out can't be given by keyword.
+    takes = [p for p in parameters if p.kind is p.POSITIONAL_ONLY or (p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)]
+    if data is None and any(p.default is p.empty for p in takes):
         raise InvalidInput(f"--data is missing: {name} needs pictures in a folder per class, IDX files, an .npz, or 'module:function'")
-    if not wanted and data is not None:
+    if not takes and data is not None:
         raise InvalidInput(f"--data {data}: {name} takes none; leave it out")
     keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if "tokenizer" in (defaults or {}) and "tokenizer" not in keywords:
+        texts = ", ".join(known for known in registry.names("task") if "tokenizer" in inspect.signature(task_function(known)).parameters)
+        raise InvalidInput(f"the model takes texts, and {name} doesn't; say what it is for by --task ({texts})")
     arguments = {key: value for key, value in (defaults or {}).items() if key in keywords}
     arguments |= derive.collect(task_options(name), given)
-    task = function(*([data] if wanted else []), **arguments)
+    task = function(*([data] if data is not None else []), **arguments)
     if not hasattr(task, "split"):
         raise InvalidInput(f"--task {name} gave a {type(task).__name__}, which is no task; a function that returns arrays goes with --data")
     return task
 
 
 def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
-    """A task's options that a package knows already: how its pictures are fed, and the labels."""
+    """A task's options that a package knows already: how its pictures or texts are fed, and the labels."""
+    from edgewise.data.text import TextPreprocess
+
     found: dict[str, Any] = {}
     for package in packages:
-        if package is not None and package.preprocess is not None:
-            record = package.preprocess
+        record = package.preprocess if package is not None else None
+        if package is not None and isinstance(record, TextPreprocess):
+            found = {"tokenizer": package.files.get(TOKENIZER), "max_length": record.max_length, "stride": record.stride}
+        elif record is not None:
             found = {name: getattr(record, name) for name in ("size", "channels", "mean", "std", "scale", "resize", "crop")}
             found |= {"interpolation": record.interpolation, "layout": record.layout}
         if package is not None and package.labels and not all(label.isdigit() for label in package.labels):
             found["labels"] = package.labels
     return found
+
+
+def model_options(model: str) -> dict[str, Any]:
+    """A task's options that the model's folder knows: its tokenizer, and the labels where its config.json names them."""
+    folder = Path(model)
+    if not folder.is_dir() or not (folder / TOKENIZER).is_file():
+        return {}
+    try:
+        told = json.loads((folder / "config.json").read_bytes()).get("id2label") or {}
+        labels = tuple(str(told[str(place)]) for place in range(len(told)))
+    except (OSError, ValueError, KeyError, AttributeError):
+        labels = ()
+    named = any(label != f"LABEL_{place}" for place, label in enumerate(labels))  # what transformers writes where nobody named them
+    return {"tokenizer": folder, **({"labels": labels} if named else {})}
+
+
+def first(split: Split, n: int) -> Split:
+    """The first `n` samples of a split; one whose samples may be several rows knows itself."""
+    return split.first(n) if hasattr(split, "first") else First(split, n)
 
 
 @dataclass(frozen=True)
@@ -154,8 +184,13 @@ def import_from_here() -> None:
 # --- inputs -------------------------------------------------------------------------------------------------------
 
 
-def inputs(signature: Signature, *, data: Path | None, batch: int, seed: int = 0) -> tuple[dict[str, np.ndarray], list[str]]:
-    """One call's inputs from `data` (.npy, .npz), or drawn at random; and what to say about them."""
+def inputs(
+    signature: Signature, *, data: Path | None, batch: int, tokens: int = 1, seed: int = 0
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """One call's inputs from `data` (.npy, .npz), or drawn at random; and what to say about them.
+
+    tokens: the size of axes that are open besides the batch.
+    """
     if data is not None:
         from edgewise.cli.run import arrays_for
 
@@ -166,10 +201,11 @@ def inputs(signature: Signature, *, data: Path | None, batch: int, seed: int = 0
     fixed = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], int)}
     if batch != 1 and not leading and fixed != {batch}:
         raise InvalidInput(f"--batch {batch}: the model's first axis is fixed ({', '.join(map(str, sorted(fixed))) or 'there is none'})")
-    axes = {str(axis): batch for axis in leading}
+    axes = {**dict.fromkeys(map(str, open_axes), tokens), **{str(axis): batch for axis in leading}}
     notes = []
-    if open_axes - leading:
-        notes.append(f"the axes {', '.join(sorted(open_axes - leading))} are open and were set to 1: give real inputs with --data")
+    if open_axes - leading and tokens == 1:
+        named = ", ".join(sorted(open_axes - leading))
+        notes.append(f"the axes {named} are open and were set to 1: give their size with --tokens, or real inputs with --data")
     drawn = {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
     return drawn, notes
 

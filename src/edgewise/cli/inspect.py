@@ -158,6 +158,9 @@ def _uses(found: Package, graph: Graph | None) -> list[tuple[str, str]]:
 
 
 def _feed(record: dict[str, Any]) -> str:
+    if record.get("kind") == "text":
+        texts = "two texts" if record.get("pair") else "a text"
+        return f"{texts}, up to {record.get('max_length')} tokens at a time; longer ones in windows that share {record.get('stride')}"
     if record.get("kind") != "image":
         return f"{record.get('kind')!s} (this edgewise doesn't know it)"
     height, width = record.get("size", ("?", "?"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +13,12 @@ from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, Measureme
 from edgewise.types import Execution
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgewise.cli.progress import Tell
     from edgewise.graph import Graph
     from edgewise.measure import Contender
+    from edgewise.package import Package
     from edgewise.records import Device, Measurement
     from edgewise.types import Inputs
 
@@ -34,45 +37,73 @@ class _Subject:
     model: bytes
     forms: dict[str, bytes]
     size_bytes: int
+    package: Package | None = None
 
     def bytes_for(self, engine: str) -> bytes:
         return self.forms.get(engine, self.model)
 
 
-def command(
-    model: Annotated[str, typer.Argument(help="model.onnx, model.edgew, model.pt2 or package.module:callable.", metavar="MODEL")],
-    threads: Annotated[str | None, typer.Option(help="Thread counts, as 1,2 (1 and all cores unless given).")] = None,
-    backends: Annotated[str | None, typer.Option(help="Engines, with commas (all installed ones unless given).")] = None,
-    batch: Annotated[int, typer.Option(help="Samples in one call.", min=1)] = 1,
-    seconds: Annotated[float, typer.Option(help="How long each is timed.", min=0.05)] = 2.0,
-    data: Annotated[Path | None, typer.Option(help="Real inputs, .npy or .npz by name; random ones unless given.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, with every sample.")] = False,
-) -> None:
-    """Measure a model on every engine, precision and thread count: latency, cold start, size, memory, share of the roofline.
+def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
+    """The command, with the options of a task where `arguments` name one: its inputs are then measured."""
+    from edgewise.cli import derive, given
 
-    Example: edgewise measure model.onnx --threads 1,2
-    """
-    from edgewise import devices
+    named = given.named_task(arguments, usual="")
+    derived = given.task_options(named) if named else [derive.number("tokens", "Size of the axes that are open besides the batch.")]
+
+    def command(
+        model: Annotated[str, typer.Argument(help="model.onnx, model.edgew, model.pt2 or package.module:callable.", metavar="MODEL")],
+        threads: Annotated[str | None, typer.Option(help="Thread counts, as 1,2 (1 and all cores unless given).")] = None,
+        backends: Annotated[str | None, typer.Option(help="Engines, with commas (all installed ones unless given).")] = None,
+        batch: Annotated[int, typer.Option(help="Samples in one call.", min=1)] = 1,
+        seconds: Annotated[float, typer.Option(help="How long each is timed.", min=0.05)] = 2.0,
+        data: Annotated[str | None, typer.Option(help="Real inputs, .npy or .npz by name; or a task's data. Random unless given.")] = None,
+        task: Annotated[str, typer.Option(help="Take inputs from a task's data, as text-classification.")] = "",
+        weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Write JSON, with every sample.")] = False,
+        **options: Any,
+    ) -> None:
+        """Measure a model on every engine, precision and thread count: latency, cold start, size, memory, share of the roofline.
+
+        Example: edgewise measure model.onnx --threads 1,2
+
+        Texts: edgewise measure model.onnx --task text-classification --data sst2/ --tokenizer my-bert/ --tokens 128
+        """
+        from edgewise import devices
+        from edgewise.cli.progress import telling
+
+        device = devices.local()
+        counts = thread_counts(threads, device.cores)
+        executions = list(_executions(backends, counts))
+        with telling() as tell:
+            subject = _subject(model, weights, Path(data) if data and not task else None)
+            inputs, notes = _inputs(subject, model, task, data, batch, options)
+            device = _with_peaks(device, counts, tell)
+            measured, failed = _profiles(subject, executions, inputs, device, seconds, tell)
+            if not measured:
+                raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
+            races = [race for count in counts for race in _race(subject, count, measured, inputs, device, tell)]
+        failed += [(race.subject.execution, race.failed) for race in races if race.failed]
+        if as_json:
+            typer.echo(_json(subject, device, inputs, measured, races, failed))
+        else:
+            _show(subject, inputs, measured, races, failed, notes)
+
+    return derive.with_options(command, derived)
+
+
+def _inputs(
+    subject: _Subject, model: str, task: str, data: str | None, batch: int, options: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """One call's inputs: of a task's data where a task is named, else as `given.inputs` has them."""
+    from edgewise import tasks
     from edgewise.cli import given
-    from edgewise.cli.progress import telling
 
-    device = devices.local()
-    counts = thread_counts(threads, device.cores)
-    executions = list(_executions(backends, counts))
-    with telling() as tell:
-        subject = _subject(model, weights, data)
-        inputs, notes = given.inputs(subject.graph.signature, data=data, batch=batch)
-        device = _with_peaks(device, counts, tell)
-        measured, failed = _profiles(subject, executions, inputs, device, seconds, tell)
-        if not measured:
-            raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
-        races = [race for count in counts for race in _race(subject, count, measured, inputs, device, tell)]
-    failed += [(race.subject.execution, race.failed) for race in races if race.failed]
-    if as_json:
-        typer.echo(_json(subject, device, inputs, measured, races, failed))
-    else:
-        _show(subject, inputs, measured, races, failed, notes)
+    signature = subject.graph.signature
+    if not task:
+        return given.inputs(signature, data=Path(data) if data else None, batch=batch, tokens=options.get("tokens", 1))
+    known = {**given.model_options(model), **given.packaged_options([subject.package])}
+    made = tasks.bound(given.make_task(task, data, options, defaults=known), signature)
+    return made.example_inputs(batch), []
 
 
 def thread_counts(text: str | None, cores: int) -> list[int]:
@@ -112,7 +143,7 @@ def _subject(spec: str, weights: Path | None, data: Path | None) -> _Subject:
             raise InvalidModel(f"{path} does not exist; give a model or a package")
         found = package.open(path)
         forms = {entry.engine: found.model_bytes(entry.name) for entry in found.manifest.entries if entry.kind == "engine"}
-        return _Subject(path.name, found.graph(), found.model_bytes(), forms, found.size_bytes)
+        return _Subject(path.name, found.graph(), found.model_bytes(), forms, found.size_bytes, found)
     if path.suffix == ".onnx":
         graph = Graph.load(path)
         return _Subject(path.name, graph, graph.to_bytes(), {}, graph.size_bytes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edgewise.package import Package, Profile
 
 # Of `package.build`: what a file on its own says nothing about, or what isn't given on a command line.
-NO_OPTIONS = ("created", "preprocess", "postprocess", "execution", "provenance", "measured", "forms", "take_out_bytes", "limits")
+NO_OPTIONS = ("created", "preprocess", "postprocess", "execution", "provenance", "measured", "forms", "files", "take_out_bytes", "limits")
 
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:

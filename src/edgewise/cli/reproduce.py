@@ -49,7 +49,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
             writable(out.parent)
         found = package.open(file)
         refuse_without_origin(found, file)
-        made_task = given.make_task(task, data, options, defaults=given.packaged_options([found]))
+        made_task = given.make_task(task, data, options, defaults={**given.model_options(model), **given.packaged_options([found])})
         with telling() as tell:
             tell("reading the model", 0.1, None)
             source, dense, bound = dense_graph(model, made_task, weights)
@@ -98,7 +98,7 @@ def same_origin(found: Package, dense: Graph, task: Any, model: str) -> None:
             if n != origin.data.samples.get(split)
         )
         raise InvalidData(
-            f"the data is not what the package was made with ({counts or 'as many samples, but other pictures, splits or preprocessing'}). "
+            f"the data is not what the package was made with ({counts or 'as many samples, but other ones, or other preprocessing'}). "
             f"It was {origin.data.source}: give that, with the same --validation, --test, --calibration and --seed"
         )
 
@@ -127,7 +127,7 @@ class Outcome:
     sha256: str
     weights_changed: tuple[str, ...] = ()
     relative_l2: float = 0.0
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     n: int = 0
 
 
@@ -140,8 +140,9 @@ def compared(found: Package, graph: Graph, task: Any) -> Outcome:
         return Outcome(True, graph.sha256)
     execution = given.execution_of(found)
     first, second = (measure.answers(each, execution, task.split("validation")) for each in (before, graph))
-    same = metrics.top1(first) == metrics.top1(second)
-    return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), float(same.mean()), len(same))
+    same = metrics.agree(task.metric, first, second, task.split("validation").targets)
+    agreement = None if same is None else float(same.mean())
+    return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), agreement, len(first))
 
 
 def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
@@ -166,6 +167,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         execution=manifest.execution,
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
+        files=found.files,
     )
     return finished(built, manifest.provenance.recipe)
 
@@ -186,7 +188,8 @@ def _show(found: Package, outcome: Outcome, out: Path | None) -> None:
             ("weights", f"{len(outcome.weights_changed)} differ: {names}{' …' if len(outcome.weights_changed) > 4 else ''}"),
             (
                 "outputs",
-                f"{outcome.relative_l2:.3g} apart (relative L2), the same answer on {outcome.agreement:.1%} of {outcome.n} samples",
+                f"{outcome.relative_l2:.3g} apart (relative L2) on {outcome.n} samples"
+                + ("" if outcome.agreement is None else f", the same answer on {outcome.agreement:.1%}"),
             ),
             ("versions", _unlike(origin.versions).removeprefix(", or the same versions ").strip("()") or "the same as then"),
         ]

@@ -1,7 +1,8 @@
-"""`edgewise run`: a model on files: pictures to labels and scores, arrays to arrays."""
+"""`edgewise run`: a model on pictures, texts or arrays: to labels and scores, or to arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgewise.data.postprocess import Classify
     from edgewise.data.preprocess import ImagePreprocess
+    from edgewise.data.text import TextPreprocess
     from edgewise.package import Package
     from edgewise.package.signing import Trust
     from edgewise.types import Outputs, Signature, TensorSpec
@@ -30,7 +32,7 @@ class _Model:
 
     data: bytes
     execution: Execution
-    preprocess: ImagePreprocess | None = None
+    preprocess: ImagePreprocess | TextPreprocess | None = None
     postprocess: Classify | None = None
     note: str = ""
     package: Package | None = None
@@ -38,8 +40,15 @@ class _Model:
 
 def command(
     file: Annotated[Path, typer.Argument(help="A package (.edgew) or a model (.onnx).", metavar="FILE")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures (.png, .jpg …) or arrays (.npy; .npz by input name).", metavar="INPUT...")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures (.png …), texts (or files with one a line, or - for standard input), arrays (.npy; .npz by input name).",
+            metavar="INPUT...",
+        ),
+    ],
     top: Annotated[int, typer.Option(help="How many labels to show.", min=1)] = 5,
+    separator: Annotated[str, typer.Option(help="What stands between two texts, where the model takes pairs (a tab unless given).")] = "\t",
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
     backend: Annotated[str | None, typer.Option(help="Engine to run on, instead of the one that measured best.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads, instead of what measured best.", min=1)] = None,
@@ -47,33 +56,82 @@ def command(
     minimum_version: MinimumVersion = None,
     state: State = None,
 ) -> None:
-    """Run a model on pictures or arrays, and show labels and scores.
+    """Run a model on pictures, texts or arrays, and show labels and scores.
 
     With --keys, nothing of a package is used before its signature was checked.
 
     Example: edgewise run out/model.edgew cat.png dog.jpg --top 3
+
+    Example: edgewise run out/6x.edgew "a gripping, funny film"
     """
-    from edgewise import backends
     from edgewise.cli.trusting import note, trust_of
 
-    for path in inputs:
-        if not path.is_file():
-            raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
     model = _load(file, backend, threads, trust_of(keys, minimum_version, state))
-    runner = backends.load(model.data, model.execution)
-    try:
-        answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in inputs]
-    finally:
-        runner.close()
+    show = _on_texts(model, inputs, top, separator) if _takes_texts(model, inputs) else _on_files(model, inputs, top)
     if model.package is not None:
         note(model.package, state)  # not before it ran: one that can't run must not keep its predecessor out
-    if as_json:
-        import msgspec
+    show(as_json)
 
-        record = [{"input": str(path), **_record(outputs, model.postprocess, top)} for path, outputs in answers]
-        typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
-    else:
-        _show(answers, model, top)
+
+def _takes_texts(model: _Model, inputs: Sequence[str]) -> bool:
+    """Arrays go in as they are, whatever a package says of texts."""
+    from edgewise.data.text import TextPreprocess
+
+    return isinstance(model.preprocess, TextPreprocess) and not all(Path(each).suffix in (".npy", ".npz") for each in inputs)
+
+
+def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool], None]:
+    """Runs the model on pictures and arrays; gives what shows its answers, as JSON or not."""
+    from edgewise import backends
+
+    paths = [Path(each) for each in inputs]
+    for path in paths:
+        if not path.is_file():
+            raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
+    runner = backends.load(model.data, model.execution)
+    try:
+        answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in paths]
+    finally:
+        runner.close()
+
+    def show(as_json: bool) -> None:
+        if as_json:
+            _echo([{"input": str(path), **_record(outputs, model.postprocess, top)} for path, outputs in answers])
+        else:
+            _show(answers, model, top)
+
+    return show
+
+
+def _on_texts(model: _Model, inputs: Sequence[str], top: int, separator: str) -> Callable[[bool], None]:
+    """The same on texts."""
+    from edgewise import backends
+    from edgewise.cli import texts
+
+    if model.package is None:
+        raise ValueError("a model that takes texts comes in a package")
+    encoder = texts.encoder_of(model.package)
+    given = texts.given(inputs)
+    runner = backends.load(model.data, model.execution)
+    try:
+        found = texts.answers(runner, encoder, given, separator)
+    finally:
+        runner.close()
+    records = texts.records(found, model.postprocess, top)
+
+    def show(as_json: bool) -> None:
+        if as_json:
+            _echo(records)
+        else:
+            texts.show(records, f"run by {model.execution}" + (f"; {model.note}" if model.note else ""))
+
+    return show
+
+
+def _echo(record: Any) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
 
 
 def _load(file: Path, backend: str | None, threads: int | None, trust: Trust | None) -> _Model:
@@ -111,7 +169,7 @@ def execution_here(best: Execution | None, backend: str | None, threads: int | N
     return replace(best, threads=count), ""
 
 
-def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | None = None) -> dict[str, np.ndarray]:
+def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | TextPreprocess | None = None) -> dict[str, np.ndarray]:
     """The model's inputs from one file. Raises InvalidData, InvalidPackage."""
     if path.suffix == ".npz":
         arrays = _arrays(path)

@@ -63,7 +63,7 @@ def load(
     survey = source.pictures.survey()
     cleaned = clean(source, survey)
     parts = _parts(source, cleaned, {"test": test, "validation": validation}, calibration, seed)
-    missing = _checked(source, parts)
+    missing = checked(source.name, "picture", source.targets, source.labels, parts)
     shapes = survey.shapes[cleaned.keep]
     sizes = np.unique(shapes[:, :2], axis=0)
     return Dataset(
@@ -95,23 +95,23 @@ def _parts(source: Source, cleaned: Cleaned, shares: Mapping[str, float], calibr
     return {split: parts[split] for split in SPLITS}
 
 
-def _checked(source: Source, parts: Mapping[str, np.ndarray]) -> list[str]:
-    """Raise for what can't work; return sentences about what can, but should be known."""
+def checked(name: str, what: str, targets: np.ndarray | None, labels: tuple[str, ...], parts: Mapping[str, np.ndarray]) -> list[str]:
+    """Raise for what can't work; return sentences about what can, but should be known. what: a sample, in a word."""
     for split, indices in parts.items():
         if len(indices) == 0:
-            counts = ", ".join(f"{name} {len(part)}" for name, part in parts.items())
-            raise InvalidData(f"{source.name}: nothing is left for {split} ({counts}); give more pictures, or change validation= and test=")
-    if source.targets is None:
+            counts = ", ".join(f"{each} {len(part)}" for each, part in parts.items())
+            raise InvalidData(f"{name}: nothing is left for {split} ({counts}); give more {what}s, or change validation= and test=")
+    if targets is None:
         return []
     found = []
     for split in ("train", "validation", "test"):
-        present = np.bincount(source.targets[parts[split]], minlength=len(source.labels))
-        absent = [source.labels[i] for i in np.flatnonzero(present == 0)]
+        present = np.bincount(targets[parts[split]], minlength=len(labels))
+        absent = [labels[i] for i in np.flatnonzero(present == 0)]
         names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         if absent and split == "train":
-            raise InvalidData(f"{source.name}: no training picture of class {names}; add some, or leave the class out of the labels")
+            raise InvalidData(f"{name}: no training {what} of class {names}; add some, or leave the class out of the labels")
         if absent:
-            found.append(f"{split} has no picture of class {names}: nothing is known of it there")
+            found.append(f"{split} has no {what} of class {names}: nothing is known of it there")
     return found
 
 

@@ -1,22 +1,28 @@
 """How good a model is on a split, and how two models differ on the same samples.
 
-Metrics lie in 0..1 and higher is better. "accuracy": top-1 against the labels. "agreement": the same arithmetic, where the targets are the
-reference model's own top-1, for data without labels.
+Higher is better, and 1 is the best. "accuracy": top-1 against the labels. "agreement": the same arithmetic, where the targets are the
+reference model's own top-1, for data without labels. "f1", "macro-f1", "matthews": of classes too. Numbers, embeddings and answers have
+their metrics in `regression`, `vectors` and `text.squad`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from edgewise.data import regression, vectors
 from edgewise.data.intervals import detectable, f1_interval, mcnemar, mean_of, tango, wilson
+from edgewise.data.scores import correlation_interval, difference, influence_of_counts
+from edgewise.data.text import squad
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.records import ClassQuality, Interval, PairedDifference, Quality
 
-__all__ = ["METRICS", "paired", "quality", "top1", "wilson"]
+__all__ = ["METRICS", "agree", "paired", "quality", "top1", "wilson"]
 
-METRICS = ("accuracy", "agreement")
+_OF_CLASSES = ("accuracy", "agreement", "f1", "macro-f1", "matthews")
+METRICS = (*_OF_CLASSES, *regression.METRICS, *vectors.METRICS, *squad.METRICS)
 
 
 def top1(outputs: np.ndarray) -> np.ndarray:
@@ -34,14 +40,35 @@ def top1(outputs: np.ndarray) -> np.ndarray:
 
 
 def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarray | None, labels: Sequence[str]) -> Quality:
-    """The metric with Wilson's interval; precision, recall and F1 of every class that occurs, and their macro means (`intervals.mean_of`).
+    """The metric with its interval, and a score for each sample, whose mean it is (see `scores` for those that are no means).
 
-    outputs: (samples, classes); targets: (samples,) int64. A class that is neither a target nor predicted is left out of `per_class` and
-    of the means (as scikit-learn does). Empty `labels` name classes by their number.
+    outputs, targets: of classes (samples, classes) and (samples,) int64; of others as their modules say. Empty `labels` name classes by
+    their number.
     Raises InvalidInput for an unknown metric, InvalidData for missing or wrong targets, InvalidModel for outputs that don't fit.
     """
-    if metric not in METRICS:
-        raise InvalidInput(f"metric={metric!r}: give one of {', '.join(METRICS)}")
+    if metric in _OF_CLASSES:
+        return _of_classes(metric, split_name, outputs, targets, labels)
+    for module in (regression, vectors, squad):
+        if metric in module.METRICS:
+            return module.quality(metric, split_name, outputs, targets)
+    raise InvalidInput(f"metric={metric!r}: give one of {', '.join(METRICS)}")
+
+
+def agree(metric: str, first: np.ndarray, second: np.ndarray, targets: np.ndarray | None) -> np.ndarray | None:
+    """(samples,) bool: on which two models' outputs are the same answer; None where answers are numbers, which nearly never are."""
+    if metric in _OF_CLASSES:
+        return top1(first) == top1(second)
+    if metric in squad.METRICS:
+        one, other = squad.answered(first, targets), squad.answered(second, targets)
+        return np.array([squad.plain(a) == squad.plain(b) for a, b in zip(one, other, strict=True)])
+    return vectors.nearest(first) == vectors.nearest(second) if metric == "recall@1" else None
+
+
+def _of_classes(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarray | None, labels: Sequence[str]) -> Quality:
+    """Precision, recall and F1 of every class that occurs beside it, and their macro means (`intervals.mean_of`).
+
+    A class that is neither a target nor predicted is left out of `per_class` and of the means (as scikit-learn does).
+    """
     predicted = top1(outputs)
     classes = np.asarray(outputs).shape[1]
     known = _checked_targets(targets, len(predicted), classes, labels, split_name)
@@ -51,11 +78,16 @@ def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarr
     precision = mean_of([c.precision for c in per_class], len(right))
     recall = mean_of([c.recall for c in per_class], len(right))
     f1 = mean_of([c.f1_interval for c in per_class if c.f1_interval], len(right), together=_f1_together(predicted, known, classes))
+    share = wilson(int(right.sum()), len(right))
+    if metric in ("accuracy", "agreement"):
+        value, scores = share, right.astype(float)
+    else:
+        value, scores = _whole(metric, predicted, known, classes, f1)
     return Quality(
         metric=metric,
         split=split_name,
-        value=wilson(int(right.sum()), len(right)),
-        scores=tuple(right.astype(float).tolist()),
+        value=value,
+        scores=tuple(scores.tolist()),
         per_class=per_class,
         macro_precision=precision.value,
         macro_recall=recall.value,
@@ -63,25 +95,66 @@ def quality(metric: str, split_name: str, outputs: np.ndarray, targets: np.ndarr
         macro_precision_interval=precision,
         macro_recall_interval=recall,
         macro_f1_interval=f1,
+        also={} if value is share else {"accuracy": share},
     )
 
 
-def paired(reference: Quality, candidate: Quality) -> PairedDifference:
-    """Candidate minus reference on the same samples in the same order: Tango's interval, McNemar's exact p (see `intervals`).
+def _whole(metric: str, predicted: np.ndarray, known: np.ndarray, classes: int, macro: Interval) -> tuple[Interval, np.ndarray]:
+    """A metric that only the whole split has, with its interval, and the scores that stand for it."""
+    if metric == "macro-f1":
+        return macro, influence_of_counts(lambda counts: float(np.mean(_f1s(counts)[_occurs(counts)])), known, predicted, classes)
+    if metric == "matthews":
+        scores = influence_of_counts(matthews, known, predicted, classes)
+        return correlation_interval(matthews(_confusion(known, predicted, classes)), scores), scores
+    if classes != 2:
+        raise InvalidInput(f"metric='f1' is of two classes, and the model gives {classes}; take macro-f1")
+    hit, said, real = int((predicted & known).sum()), int(predicted.sum()), int(known.sum())
+    scores = influence_of_counts(lambda counts: float(_f1s(counts)[1]), known, predicted, 2)
+    return f1_interval(hit, said - hit, real - hit), scores
 
-    Raises InvalidInput when they aren't of the same metric, split and samples, or when scores aren't 0 or 1.
+
+def matthews(counts: np.ndarray) -> float:
+    """Matthews' correlation of a confusion matrix (classes, classes), targets along the first axis; 0 where one side has a single class.
+
+    (c·s − Σ p_k t_k) / sqrt((s² − Σ p_k²)(s² − Σ t_k²)), for several classes by Gorodkin (2004).
+    """
+    table = counts.astype(np.float64)
+    total, right, real, said = table.sum(), np.trace(table), table.sum(axis=1), table.sum(axis=0)
+    spread = (total**2 - (said**2).sum()) * (total**2 - (real**2).sum())
+    return float((right * total - (real * said).sum()) / math.sqrt(spread)) if spread > 0 else 0.0
+
+
+def _confusion(known: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    return np.bincount(known * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def _f1s(counts: np.ndarray) -> np.ndarray:
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    found: np.ndarray = 2 * np.diag(counts) / np.maximum(both, 1)
+    return found
+
+
+def _occurs(counts: np.ndarray) -> np.ndarray:
+    found: np.ndarray = counts.sum(axis=0) + counts.sum(axis=1) > 0
+    return found
+
+
+def paired(reference: Quality, candidate: Quality) -> PairedDifference:
+    """Candidate minus reference on the same samples in the same order.
+
+    Scores of 0 and 1: Tango's interval, McNemar's exact p (see `intervals`). Others: Student's interval of the differences (see `scores`).
+    Raises InvalidInput when they aren't of the same metric, split and samples.
     """
     theirs, ours = (reference.metric, reference.split, len(reference.scores)), (candidate.metric, candidate.split, len(candidate.scores))
     if theirs != ours:
         raise InvalidInput(f"can't pair {theirs} with {ours}: give two qualities of one metric on the same samples of one split")
     before, after = np.asarray(reference.scores), np.asarray(candidate.scores)
     if not (np.isin(before, (0, 1)).all() and np.isin(after, (0, 1)).all()):
-        raise InvalidInput(f"scores of {reference.metric} aren't all 0 or 1; McNemar's test needs right or wrong per sample")
+        return difference(before, after)
     gained, lost = int(((after == 1) & (before == 0)).sum()), int(((after == 0) & (before == 1)).sum())
     n = len(before)
-    difference = tango(gained, lost, n)
     return PairedDifference(
-        difference=difference,
+        difference=tango(gained, lost, n),
         candidate_only_right=gained,
         reference_only_right=lost,
         p_value=mcnemar(gained, lost),

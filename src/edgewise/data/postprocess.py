@@ -1,12 +1,15 @@
-"""From what a classifier gives to labels with scores: the one implementation, wherever the model runs."""
+"""From what a model gives to answers: labels with scores, numbers, vectors, spans. The one implementation, wherever the model runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from edgewise.data.text.rows import Rows
+from edgewise.data.text.squad import LONGEST, best
 from edgewise.errors import InvalidInput, InvalidModel
 
 
@@ -59,6 +62,76 @@ class Classify:
         scores = self.scores(outputs)
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self.top]
         return [tuple(Prediction(self.labels[i], float(row[i]), int(i)) for i in best) for row, best in zip(scores, order, strict=True)]
+
+
+@dataclass(frozen=True)
+class Regress:
+    """A number."""
+
+    kind: Literal["regress"] = "regress"
+
+    def apply(self, outputs: np.ndarray) -> list[float]:
+        """outputs: (batch, 1) or (batch,) -> a number for each sample. Raises InvalidModel for another shape, and for NaN."""
+        if outputs.ndim not in (1, 2) or outputs.size != len(outputs):
+            raise InvalidModel(f"the model gave {outputs.shape}; expected (batch, 1)")
+        return _finite(outputs).reshape(-1).tolist()
+
+
+@dataclass(frozen=True)
+class Embed:
+    """A vector. normalize: of length 1, so that a dot product is the cosine."""
+
+    normalize: bool = True
+    kind: Literal["embed"] = "embed"
+
+    def apply(self, outputs: np.ndarray) -> np.ndarray:
+        """outputs: (batch, width) -> float32 (batch, width). Raises InvalidModel for another shape, and for NaN."""
+        if outputs.ndim != 2:
+            raise InvalidModel(f"the model gave {outputs.shape}; expected (batch, width)")
+        vectors = _finite(outputs)
+        if self.normalize:
+            length = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.where(length > 0, length, 1)
+        return vectors.astype(np.float32)
+
+
+class Found(NamedTuple):
+    text: str  # "" for no answer
+    start: int  # character of the context
+    score: float  # see `squad.Span`
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The span of a context that answers a question.
+
+    nothing: "no answer" may be said. longest: tokens of an answer.
+    """
+
+    nothing: bool = False
+    longest: int = LONGEST
+    kind: Literal["extract"] = "extract"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.longest <= 1024:
+            raise InvalidInput(f"longest={self.longest}: give the most tokens of an answer, from 1 to 1024")
+
+    def apply(self, outputs: np.ndarray, rows: Rows, contexts: Sequence[str]) -> list[Found]:
+        """outputs: (samples, tokens, 2), the windows of each side by side -> its answer. Raises InvalidModel for another shape, or NaN."""
+        if outputs.ndim != 3 or outputs.shape[2] != 2 or len(outputs) != len(contexts):
+            raise InvalidModel(f"the model gave {outputs.shape} for {len(contexts)} texts; expected (samples, tokens, 2)")
+        found = []
+        for place, (logits, context) in enumerate(zip(_finite(outputs), contexts, strict=True)):
+            span = best(logits, *rows.of(place), nothing=self.nothing, longest=self.longest)
+            found.append(Found(context[span.first : span.last], span.first, span.score))
+        return found
+
+
+def _finite(outputs: np.ndarray) -> np.ndarray:
+    values = np.asarray(outputs, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidModel("the model gave NaN or infinity; it can't be trusted on this input (check with `edgewise compare`)")
+    return values
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def collect(runner: Runner, split: Split, batch: int = 64) -> np.ndarray:
-    """The first output for every sample of `split`, in its order: (samples, …).
+    """The first output for every sample of `split`, in its order: (samples, …). A split that `combined` its batches' outputs itself does.
 
     A runner whose leading axis is fixed to n gets n samples at a time, the last ones padded with repeats that are cut off again.
     Raises InvalidModel when the outputs hold NaN or infinity, or don't lead with the batch; InvalidData when the split is empty.
@@ -38,7 +38,7 @@ def collect(runner: Runner, split: Split, batch: int = 64) -> np.ndarray:
         parts.append(output[:n])
     if not parts:
         raise InvalidData(f"split {split.name!r} is empty; give it at least one sample")
-    outputs = np.concatenate(parts)
+    outputs = split.combined(parts) if hasattr(split, "combined") else np.concatenate(parts)
     if not np.isfinite(outputs).all():
         raise InvalidModel(f"output {name!r} holds NaN or infinity on split {split.name!r}; compare with the reference layer by layer")
     return outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ def build(
     provenance: Provenance | None = None,
     measured: Measured | None = None,
     forms: Mapping[str, Form] | None = None,
+    files: Mapping[str, bytes] | None = None,
     take_out_bytes: int = TAKE_OUT_BYTES,
     coders: coded.Coders = "fast",
     limits: Limits | None = None,
@@ -52,6 +54,7 @@ def build(
     created: ISO 8601, UTC; passed in, so that nothing here reads a clock. preprocess, postprocess: dataclasses of `edgewise.data` (or plain
     objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once. take_out_bytes: weights from this
     size on become rows of the manifest of their own.
+    files: what preprocessing needs besides, by name (a tokenizer.json): a member each.
     version: counts the releases of this model, from 1.
     labels: names of the classes, in order.
     coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
@@ -64,7 +67,7 @@ def build(
         if name in every:
             raise InvalidInput('the name "main" is that of the graph itself; give the form another one')
         every[name] = form
-    graphs: dict[str, bytes] = {}  # as they are
+    graphs: dict[str, bytes] = {}  # as they are, and files
     members: dict[str, bytes] = {}
     pool = Pool(coders)
     entries: list[Entry] = []
@@ -74,6 +77,7 @@ def build(
         members[member] = (coded.encode_graph(graphs[member]) if coders != "none" else None) or graphs[member]
         rows = pool.add(taken)
         entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, rows, form.engine))
+    _attach(files or {}, graphs, members, coders)
     if pool.end:
         members["weights"] = pool.joined()
 
@@ -118,6 +122,20 @@ def recode(package: Package, *, coders: coded.Coders, limits: Limits | None = No
 def restate(package: Package, *, measured: Measured | None, limits: Limits | None = None) -> Package:
     """The same package with other figures in its manifest."""
     return _checked(replace(package.manifest, measured=measured), package.members, limits)
+
+
+def _attach(files: Mapping[str, bytes], plain: dict[str, bytes], members: dict[str, bytes], coders: coded.Coders) -> None:
+    for name, data in files.items():
+        if name in (*members, "weights"):
+            raise InvalidInput(f"a file can't be called {name!r}, which is what a member of every package is called; give it another name")
+        plain[name] = data
+        members[name] = (_coded_file(data) if coders != "none" else None) or data
+
+
+@lru_cache(maxsize=4)
+def _coded_file(data: bytes) -> bytes | None:
+    """Every trial of a search is packed to know its size, all with the same tokenizer, which takes half a second."""
+    return coded.encode_graph(data)
 
 
 def _checked(manifest: Manifest, members: Mapping[str, bytes | memoryview], limits: Limits | None) -> Package:

@@ -50,6 +50,13 @@ def check(manifest: Manifest, what: str, limits: Limits) -> None:
                 f"{ALIGNMENT}-byte aligned, without overlap or gap"
             )
         end = member.offset + member.length
+    used = {entry.member for entry in manifest.entries} | {tensor.member for entry in manifest.entries for tensor in entry.tensors}
+    for member in manifest.members:
+        if member.name not in used and member.decoded_bytes > limits.attached_bytes:
+            raise InvalidPackage(
+                f"{what}: member {member.name} unfolds to {member.decoded_bytes:,} bytes, over {limits.attached_bytes:,}; "
+                "raise Limits.attached_bytes if you trust the file"
+            )
     if sum(len(entry.tensors) for entry in manifest.entries) > limits.tensors:
         raise InvalidPackage(f"{what}: lists over {limits.tensors:,} tensors; raise Limits.tensors if you trust the file")
     for entry in manifest.entries:

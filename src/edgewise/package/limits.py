@@ -10,7 +10,8 @@ class Limits:
     """Upper bounds that `open` and `Package.model_bytes` hold a file to. Raise one to read a larger package that you trust.
 
     `model_bytes` is what one entry's model may grow to in memory (2 GB is also the most that one ONNX message can hold). `graph_bytes`
-    is small because parsing protobuf may take tens of times the bytes that it reads; large weights lie in another member. `minimal_bytes`
+    is small because parsing protobuf may take tens of times the bytes that it reads; large weights lie in another member. `attached_bytes`
+    is for a member that is no graph and holds no weights, such as a tokenizer. `minimal_bytes`
     is what a file of the minimal profile, which is read whole, may have and may unfold to. What is coded may unfold to `unfolded_bytes` in
     any case, and beyond that to `expansion` times its bytes in the file: a small file must not cost minutes and gigabytes.
     """
@@ -18,6 +19,7 @@ class Limits:
     file_bytes: int = 16 * 2**30
     manifest_bytes: int = 4 * 2**20
     graph_bytes: int = 8 * 2**20
+    attached_bytes: int = 64 * 2**20
     model_bytes: int = 2**31 - 1
     minimal_bytes: int = 4 * 2**20
     unfolded_bytes: int = 64 * 2**20

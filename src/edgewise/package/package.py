@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgewise.data.postprocess import Classify
+from edgewise.data.postprocess import Classify, Embed, Extract, Regress
 from edgewise.data.preprocess import ImagePreprocess
+from edgewise.data.text.preprocess import TextPreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
 from edgewise.graph import Graph
 from edgewise.package import coded, layout, weights
@@ -21,8 +22,8 @@ from edgewise.types import Execution, Signature
 Profile = Literal["full", "minimal"]
 
 # What a manifest's "kind" stands for.
-PREPROCESS: dict[str, type] = {"image": ImagePreprocess}
-POSTPROCESS: dict[str, type] = {"classify": Classify}
+PREPROCESS: dict[str, type] = {"image": ImagePreprocess, "text": TextPreprocess}
+POSTPROCESS: dict[str, type] = {"classify": Classify, "regress": Regress, "embed": Embed, "extract": Extract}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +83,24 @@ class Package:
         return self.manifest.labels
 
     @cached_property
-    def preprocess(self) -> ImagePreprocess | None:
+    def preprocess(self) -> ImagePreprocess | TextPreprocess | None:
         """What turns a user's input into the model's. Raises InvalidPackage for a kind that this release doesn't know."""
         return _tagged(self.manifest.preprocess, PREPROCESS, "preprocessing", self.source)
 
     @cached_property
-    def postprocess(self) -> Classify | None:
+    def postprocess(self) -> Classify | Regress | Embed | Extract | None:
         """What turns the model's outputs into an answer. Raises InvalidPackage for a kind that this release doesn't know."""
         record = self.manifest.postprocess
         if record is not None and self.labels:
             record = {**record, "labels": self.labels}  # they stand in the manifest once
         return _tagged(record, POSTPROCESS, "postprocessing", self.source)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What preprocessing needs besides, by name: members that are no graph and hold no weights. Raises InvalidPackage."""
+        entries = self.manifest.entries
+        used = {entry.member for entry in entries} | {tensor.member for entry in entries for tensor in entry.tensors}
+        return {member.name: self.member(member) for member in self.manifest.members if member.name not in used}
 
     def graph(self, entry: str = "main") -> Graph:
         """The entry's model with its weights put back, to the bit. Raises InvalidPackage."""

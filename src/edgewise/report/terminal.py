@@ -160,7 +160,8 @@ def compare_table(comparison: Comparison, *, most_layers: int = 12) -> Renderabl
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row(text("Compared"), text(f"{b} against {a}, on {numbers.plural(comparison.n, 'sample')}"))
-    facts.add_row(text("Same answer"), full(figures.share(comparison.agreement), below=False))
+    if comparison.agreement is not None:
+        facts.add_row(text("Same answer"), full(figures.share(comparison.agreement), below=False))
     facts.add_row(
         text("Outputs apart"),
         text(f"{figures.divergence(comparison.relative_l2).value} (relative L2), {numbers.significant(comparison.max_abs)} at most"),
@@ -176,6 +177,10 @@ def compare_table(comparison: Comparison, *, most_layers: int = 12) -> Renderabl
         metric = numbers.capital(comparison.quality_a.metric)
         facts.add_row(text(f"{metric} of a"), full(figures.quality(comparison.quality_a), below=False))
         facts.add_row(text(f"{metric} of b"), full(figures.quality(comparison.quality_b), below=False))
+        for name in comparison.quality_a.also:
+            both = (comparison.quality_a.also.get(name), comparison.quality_b.also.get(name))
+            told = " and ".join(f"{each.value:.4g} [{each.low:.4g}, {each.high:.4g}]" for each in both if each is not None)
+            facts.add_row(text(f"{numbers.capital(name)} of a and b"), text(told))
     if comparison.drop:
         least = numbers.points(comparison.drop.detectable, sign=False)
         facts.add_row(text("Change, points"), full(figures.drop(comparison.drop), below=False))

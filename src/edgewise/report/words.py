@@ -234,9 +234,12 @@ def can_show(study: Study) -> str:
     drop = verdict.drop
     if drop.candidate_only_right or drop.reference_only_right:
         ours, theirs = drop.candidate_only_right, drop.reference_only_right
+        counted = set(verdict.quality.scores) | set(verdict.reference_quality.scores) <= {0.0, 1.0}
         said += (
             f" They differ on {numbers.count(ours + theirs)}: the chosen one alone is right on {numbers.count(ours)}, the reference "
             f"alone on {numbers.count(theirs)} (McNemar {p_value(drop.p_value)})."
+            if counted
+            else f" The chosen one scores higher on {numbers.count(ours)}, the other on {numbers.count(theirs)} ({p_value(drop.p_value)})."
         )
     return said if verdict.speedup.conclusive else f"{said} {INCONCLUSIVE}"
 

@@ -38,6 +38,7 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         labels=task.labels if getattr(task, "postprocess", None) is None else (),
         execution=chosen.execution,
         provenance=provenance,
+        files=getattr(task, "files", None),
     )
     best = finished(built, chosen.recipe)
     for _ in range(8):
@@ -68,6 +69,7 @@ def plain_package(graph: Graph, task: Any, name: str) -> package.Package:
         preprocess=getattr(task, "preprocess", None),
         postprocess=getattr(task, "postprocess", None),
         provenance=package.Provenance(model=name, data=task.summary()),
+        files=getattr(task, "files", None),
     )
 
 

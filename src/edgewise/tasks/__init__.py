@@ -9,12 +9,20 @@ import numpy as np
 
 from edgewise.records import DataSummary
 from edgewise.tasks.image_classification import ImageClassification, image_classification
+from edgewise.tasks.question_answering import question_answering
+from edgewise.tasks.sentence_embedding import sentence_embedding
+from edgewise.tasks.text_classification import text_classification
+from edgewise.tasks.text_regression import text_regression
+from edgewise.tasks.text_task import TextTask
 from edgewise.types import Inputs, Signature, Task
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageClassification", "TrainingTask", "bound", "image_classification"]
+__all__ = [
+    "ImageClassification", "TextTask", "TrainingTask", "bound", "image_classification", "question_answering", "sentence_embedding",
+    "text_classification", "text_regression",
+]  # fmt: skip
 
 
 class TrainingTask(Task, Protocol):
@@ -30,8 +38,8 @@ class TrainingTask(Task, Protocol):
 
     def calibration(self, n: int | None = None, *, batch_size: int = 32) -> list[Inputs]: ...
 
-    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """One epoch, shuffled and augmented by (seed, epoch): ({input: float32}, int64 targets)."""
+    def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+        """One epoch, shuffled and augmented by (seed, epoch): (inputs by name, targets; None where there are none to learn from)."""
         ...
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -37,6 +37,8 @@ def sections(package: Package, *, limits: Limits | None = None) -> Sections:
     limits = limits or Limits()
     if others := [entry.name for entry in package.manifest.entries if entry.name != "main"]:
         raise InvalidInput(f"the minimal profile holds one graph, and this package also {', '.join(others)}; save it with profile='full'")
+    if package.files:
+        raise InvalidInput(f"the minimal profile has no place for {', '.join(package.files)}; save it with profile='full'")
     graph = net.of(package.graph().proto)
     if sum(len(weight.data) for weight in graph.weights) > limits.minimal_bytes:
         raise InvalidInput(f"the weights have over {limits.minimal_bytes:,} bytes, {_TOO_LARGE}")
