@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from edgewise.types import Signature, TensorSpec
+
+T = TypeVar("T")
 
 Head = Literal["classification", "regression", "question-answering", "embedding"]
 Pooling = Literal["mean", "cls", "max"]
@@ -27,8 +32,8 @@ class Encoder(nn.Module):
     - question-answering: logits (batch, tokens, 2): that an answer begins, and that it ends at this token;
     - embedding: (batch, width), the last hidden states pooled over the tokens that count, of length 1 if `normalise`.
 
-    The mask is made once for all layers, with an axis of one where transformers writes it out for every query, and positions are cut from
-    a table: the same numbers, in a graph of few nodes.
+    The mask is made once for all layers, with an axis of one where transformers writes it out for every query, and positions are counted:
+    the same numbers as transformers', in a graph of few nodes, of which every axis has a name.
     """
 
     def __init__(self, model: nn.Module, head: Head, *, pooling: Pooling = "mean", normalise: bool = False) -> None:
@@ -40,7 +45,6 @@ class Encoder(nn.Module):
         embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
         # RoBERTa's positions are counted over what isn't padding, from one after the padding's id on.
         self.padding = int(config.pad_token_id) if hasattr(embeddings, "create_position_ids_from_input_ids") else None
-        self.register_buffer("places", torch.arange(config.max_position_embeddings)[None], persistent=False)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -56,6 +60,17 @@ class Encoder(nn.Module):
         """Names of the inputs that make a difference."""
         return ("input_ids", "attention_mask", *(("token_type_ids",) if self.sentences > 1 else ()))
 
+    @property
+    def signature(self) -> Signature:
+        config: Any = self.model.config
+        last = {"question-answering": ("tokens", 2), "embedding": (int(config.hidden_size),)}.get(self.head, (int(config.num_labels),))
+        inputs = tuple(TensorSpec(name, ("batch", "tokens"), "int64") for name in self.takes)
+        return Signature(inputs, (TensorSpec(self.outputs[0], ("batch", *last), "float32"),))
+
+    def fed(self, inputs: Mapping[str, T]) -> dict[str, T]:
+        """Of what is given, what it takes."""
+        return {name: inputs[name] for name in self.takes if name in inputs}
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         given: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.prepared:
@@ -64,7 +79,7 @@ class Encoder(nn.Module):
         if self.sentences > 1 and token_type_ids is not None:
             given["token_type_ids"] = token_type_ids
         elif self.prepared and self.sentences:
-            given["token_type_ids"] = self.places[:, :1] * 0
+            given["token_type_ids"] = input_ids.new_zeros(1, 1)
         found = self.model(**given)
         if self.head == "embedding":
             return self._pooled(found.last_hidden_state, attention_mask)
@@ -73,6 +88,7 @@ class Encoder(nn.Module):
         return found.logits
 
     def _positions(self, input_ids: Tensor) -> Tensor:
+        """(1 or batch, tokens). Counted rather than cut from a table: onnx's inference loses an axis that is cut to a computed length."""
         if self.padding is None:
             return input_ids.new_ones(1, input_ids.shape[1]).cumsum(1) - 1
         real = (input_ids != self.padding).to(torch.int64)
