@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +38,10 @@ class Words:
     labels: tuple[str, ...] = ("without", "with")
     part: str = "train"
     drawn: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def axes(self) -> dict[int, str]:
+        return {1: "tokens"}
 
     def split(self, name: str) -> Words:
         return replace(self, part=name, samples=self.samples if name == "train" else 64)
@@ -192,14 +195,11 @@ def test_a_graph_and_a_callable_come_back_as_what_they_were(tmp_path: Path, monk
     monkeypatch.setitem(__import__("sys").modules, "tests_bag", __import__("types").SimpleNamespace(bag=bag))
     name = f"{tmp_path / 'bags.py'}:bag"
 
-    class Axes(Words):
-        axes = {1: "tokens"}
-
-    found = tune(name, Axes(), out=tmp_path / "module", **QUICK)
+    found = tune(name, Words(), out=tmp_path / "module", **QUICK)
     assert found.files == (tmp_path / "module" / "model.safetensors",)
     built = intake(name, weights=found.files[0]).module
     torch.testing.assert_close(logits(built), logits(found.model), rtol=0, atol=0)
-    again = tune(name, Axes(), out=tmp_path / "module", **QUICK)
+    again = tune(name, Words(), out=tmp_path / "module", **QUICK)
     torch.testing.assert_close(logits(again.model), logits(found.model), rtol=0, atol=0)
 
 

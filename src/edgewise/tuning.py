@@ -96,8 +96,8 @@ def tune(
     precision: auto is bf16 where this CPU multiplies it, fp32 elsewhere; weights stay fp32.
     seed: of the new head, of the order of samples, of dropout.
 
-    out: the folder for the trained model: of a Hugging Face folder another one, of a callable model.safetensors, of an .onnx model.onnx. The
-    same call there goes on at the epoch where it was interrupted; a training that is over isn't done again.
+    out: the folder for the trained model: of a Hugging Face folder another one, of a callable model.safetensors, of an .onnx model.onnx.
+    The same call there goes on at the epoch where it was interrupted; a training that is over isn't done again.
     Raises InvalidInput and its kind.
     """
     if patience < 1:

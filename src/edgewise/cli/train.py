@@ -69,7 +69,7 @@ def _known(model: Path) -> dict[str, Any]:
 
 
 def _show(found: Tuned, model: str, task: str, data: str | None) -> None:
-    from edgewise.cli.terminal import clean, console, facts
+    from edgewise.cli.terminal import console, facts
     from edgewise.report import numbers
 
     record = found.record

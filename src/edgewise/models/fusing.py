@@ -1,7 +1,7 @@
 """Chains of nodes that torch has one function for: a dense layer, GELU, attention. They train faster as that, and to the same numbers.
 
-An exporter writes GELU as five nodes. Trained as five functions, each keeps what it read for the way back and reads memory anew: MiniLM took
-1.3 times as long as the module that it was exported from.
+An exporter writes GELU as five nodes. Trained as five functions, each keeps what it read for the way back and reads memory anew: MiniLM
+took 1.3 times as long as the module that it was exported from.
 """
 
 from __future__ import annotations

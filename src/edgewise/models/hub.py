@@ -1,4 +1,4 @@
-"""Models that are named by their place on the Hugging Face hub, "org/name": the one thing here that asks a network, because it was told to."""
+"""Models that are named by their place on the Hugging Face hub, "org/name". Nothing else here asks a network."""
 
 from __future__ import annotations
 

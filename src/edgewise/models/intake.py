@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Intake:
-    """A model as it came in. `kind` says which of the three is set; a program can't be trained. folder: of Hugging Face, that it came from."""
+    """A model as it came in. `kind` says which of the three is set; a program can't be trained. folder: of Hugging Face, where it lay."""
 
     kind: Literal["module", "graph", "program"]
     name: str
@@ -74,7 +74,7 @@ def intake(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | No
     place, colon, attribute = text.rpartition(":")
     if not colon or not place or not attribute.isidentifier():
         raise InvalidModel(
-            f"{text!r} names no model; give an .onnx or .pt2 file, a Hugging Face folder, or 'package.module:callable' or 'file.py:callable'"
+            f"{text!r} names no model; give an .onnx or .pt2 file, a Hugging Face folder, or 'package.module:callable' or 'file.py:build'"
         )
     build = _find(place, attribute)
     module = _build(build, text)

@@ -151,7 +151,7 @@ class _Work:
         return operator.bind(seen)
 
     def fused(self) -> tuple[dict[str, Step | None], frozenset[int]]:
-        """What stands for the nodes of chains: by label, the chain's step for its last node and None for the others; and what lies inside."""
+        """What stands for the nodes of chains: by label, the chain's step for its last node, None for the others; and the slots inside."""
         stand_ins: dict[str, Step | None] = {}
         inside = []
         for chain in chains(self.index, self.values.get, self.opset):
