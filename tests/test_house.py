@@ -38,7 +38,7 @@ NOT_IN_THE_FIELD = (
     "nncf",
     "cryptography",
 )
-WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting")
+WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting", "tuning")
 LONGEST = 400
 
 

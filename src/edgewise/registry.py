@@ -38,8 +38,8 @@ EXTRAS: dict[str, str] = {
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",
-    "transformers": "text",
-    "huggingface_hub": "text",
+    "transformers": "workshop",
+    "huggingface_hub": "workshop",
     "mlxtend": "demo",
 }
 

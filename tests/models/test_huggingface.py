@@ -348,10 +348,10 @@ def test_names_of_the_hub_are_told_from_paths(tmp_path: Path, monkeypatch: pytes
 def test_without_transformers_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = encoders.folder(tmp_path / "bert", "bert")
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[text\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[workshop\]'"):
         intake(place)
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[text\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[workshop\]'"):
         intake("org/bert")
 
 
