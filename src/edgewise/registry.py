@@ -44,6 +44,8 @@ EXTRAS: dict[str, str] = {
     "torch": "workshop",
     "onnxscript": "workshop",
     "safetensors": "workshop",
+    "transformers": "workshop",
+    "huggingface_hub": "workshop",
     "mlxtend": "demo",
 }
 

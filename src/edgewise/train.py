@@ -33,8 +33,8 @@ Clock = Callable[[], float]
 
 # What has to be the same for a training to go on where it stopped.
 SETTINGS = (
-    "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "clip", "average", "precision", "keep_best",
-    "max_seconds", "part_of", "seed",
+    "epochs", "batch_size", "optimizer", "learning_rate", "decay", "warmup", "momentum", "weight_decay", "clip", "average", "precision",
+    "keep_best", "max_seconds", "part_of", "seed",
 )  # fmt: skip
 TIMED_STEPS = 5
 # Of max_seconds, what is planned for: checkpoints take a little, and a machine isn't equally fast all the time.
@@ -71,12 +71,16 @@ class Trained:
     stopped: str | None = None  # what the stopper said
 
 
-def schedule(step: int, steps: int, *, peak: float, warmup: float = 0.1) -> float:
-    """Learning rate at `step` of `steps`: linear to `peak` over the first `warmup` share, then half a cosine to 0 (Loshchilov 2017)."""
+def schedule(step: int, steps: int, *, peak: float, warmup: float = 0.1, decay: str = "cosine") -> float:
+    """Learning rate at `step` of `steps`: linear to `peak` over the first `warmup` share, then to 0.
+
+    decay: "cosine", half of one (Loshchilov 2017), or "linear", as encoders are fine-tuned (Devlin et al. 2019, appendix A.2).
+    """
     rise = max(1, round(warmup * steps))
     if step < rise:
         return peak * (step + 1) / rise
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    gone = (step - rise) / max(1, steps - rise)
+    return peak * (1 - gone if decay == "linear" else 0.5 * (1 + math.cos(math.pi * gone)))
 
 
 def train(
@@ -88,6 +92,8 @@ def train(
     objective: Objective | None = None,
     optimizer: Literal["sgd", "adamw"] = "sgd",
     learning_rate: float = 0.1,
+    decay: Literal["cosine", "linear"] = "cosine",
+    warmup: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     clip: float = 5.0,
@@ -106,10 +112,11 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     clock: Clock = time.perf_counter,
 ) -> Trained:
-    """Train a copy of `model` with a cosine schedule; `model` itself is left as it was.
+    """Train a copy of `model`; `model` itself is left as it was.
 
     objective: what is minimised; `task.loss` of the first output unless given. One that needs no targets trains on unlabelled data.
     optimizer: SGD with Nesterov momentum, or AdamW (`momentum` is its first beta). Decay is applied to weights of rank 2 and more only.
+    decay, warmup: how the learning rate goes (see `schedule`).
     average: decay per step of an exponential moving average of the weights, which is then what is returned (0 switches it off).
     precision: "bf16" computes under autocast; weights stay fp32. device: of torch; "auto" is the GPU when there is one.
     adjust: called before every step, to prune on a schedule, say; what it goes by has to be the step or the network's state, or a training
@@ -159,7 +166,7 @@ def train(
             if step >= steps:
                 break
             for group in updates.param_groups:
-                group["lr"] = schedule(before * count + step, spanned, peak=learning_rate)
+                group["lr"] = schedule(before * count + step, spanned, peak=learning_rate, warmup=warmup, decay=decay)
             if adjust:
                 adjust(net, step, steps)
             loss = descent.step(inputs, targets)
@@ -194,6 +201,8 @@ def _check(settings: Mapping[str, Any], validate: Validate | None) -> None:
         raise InvalidInput(f"epochs={settings['epochs']}: training needs at least 1")
     if settings["batch_size"] < 1:
         raise InvalidInput(f"batch_size={settings['batch_size']}: give 1 or more")
+    if not 0 <= settings["warmup"] <= 1:
+        raise InvalidInput(f"warmup={settings['warmup']}: give the share of the steps in which the learning rate rises, 0 to 1")
     for name, allowed in CHOICES.items():
         if settings[name] not in allowed:
             raise InvalidInput(f"{name}={settings[name]!r} is unknown; use one of {', '.join(allowed)}")

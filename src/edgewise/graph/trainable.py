@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from edgewise.graph.batch import unify_batch
 from edgewise.graph.canonical import canonicalise, remove_unused
 from edgewise.graph.check import check
+from edgewise.graph.copies import copied_axes
 from edgewise.graph.folding import FLOATS, evaluate, fold_constants
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index, all_names, fresh, rename_tensors, subgraphs
@@ -52,7 +53,7 @@ def trainable(graph: Graph | onnx.ModelProto, *, what: str = "the model") -> Gra
         fixed |= _floating(proto) - known
     derived = _derived(proto, fixed or frozenset())
     proto, unknown = _computed(proto, fixed or frozenset())
-    if count := constant_targets(proto):
+    if count := copied_axes(proto) + constant_targets(proto):
         more = (*more, f"{count} target shapes made constant")
         proto, unknown = _computed(proto, fixed or frozenset())
     if fixed is not None:

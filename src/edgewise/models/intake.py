@@ -1,4 +1,4 @@
-"""`intake`: a user's model from its name: "package.module:callable" or "file.py:callable", "model.onnx", "model.pt2".
+"""`intake`: a user's model from its name: "package.module:callable" or "file.py:callable", "model.onnx", "model.pt2", "my-bert/".
 
 torch is imported only for the kinds that need it, so that a plain ONNX file works on a field install.
 """
@@ -20,29 +20,35 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgewise import graph as graphs
 from edgewise import registry
 from edgewise.errors import InvalidInput, InvalidModel
+from edgewise.models import hub
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
+    from edgewise.models.encoder import Head
+
 
 @dataclass(frozen=True)
 class Intake:
-    """A model as it came in. `kind` says which of the three is set; only a module can be trained."""
+    """A model as it came in. `kind` says which of the three is set; a program can't be trained. folder: of Hugging Face, where it lay."""
 
     kind: Literal["module", "graph", "program"]
     name: str
     module: torch.nn.Module | None = None
     graph: graphs.Graph | None = None
     program: ExportedProgram | None = None
+    folder: Path | None = None
 
 
-def intake(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> Intake:
+def intake(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None, head: Head | None = None) -> Intake:
     """The model that `spec` names.
 
     "package.module:callable" or "path/file.py:callable": called without arguments, gives a torch module, put into evaluation mode;
     `weights` is a .safetensors file with exactly its state. "model.onnx": read, checked and made canonical (`edgewise.graph.read`).
     "model.pt2": what torch.export.save wrote; such a file is code, as a Python file is: load only those that you trust.
+    "my-bert/": a folder as transformers writes it (`models.huggingface`), with `head`, or with what its weights answer; "org/name": such a
+    folder on the Hugging Face hub, which is downloaded.
 
     Raises InvalidModel when it can't be found, read or built, or holds NaN; MissingExtra when torch is needed and isn't installed.
     """
@@ -56,9 +62,20 @@ def intake(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | No
         from edgewise.models.program import load_program
 
         return Intake("program", Path(text).stem, program=load_program(text))
+    if Path(text).is_dir() or hub.is_name(text):
+        if weights is not None:
+            raise InvalidInput(f"weights={os.fspath(weights)!r} was given with {text}, which brings its own; leave one of them out")
+        from edgewise.models.huggingface import load_folder
+
+        folder = Path(text) if Path(text).is_dir() else hub.download(text)
+        encoder = load_folder(folder, head=head)
+        _refuse_bad_weights(encoder, text)
+        return Intake("module", Path(text).resolve().name, module=encoder, folder=folder)
     place, colon, attribute = text.rpartition(":")
     if not colon or not place or not attribute.isidentifier():
-        raise InvalidModel(f"{text!r} names no model; give an .onnx or .pt2 file, or 'package.module:callable' or 'file.py:callable'")
+        raise InvalidModel(
+            f"{text!r} names no model; give an .onnx or .pt2 file, a Hugging Face folder, or 'package.module:callable' or 'file.py:build'"
+        )
     build = _find(place, attribute)
     module = _build(build, text)
     if weights is not None:

@@ -143,7 +143,7 @@ class Network(nn.Module):
         if self.training:
             for slot, _, mask in self._masked:
                 values[slot] = values[slot] * buffers[mask]
-        execute(self._plan.training if self.training else self._plan.evaluation, values, frozenset(taps))
+        execute(self._plan.steps(self.training, taps), values, frozenset(taps))
         return values
 
     def _mask(self, sparse: frozenset[str]) -> tuple[tuple[int, str, str], ...]:

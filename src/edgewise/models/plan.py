@@ -14,6 +14,7 @@ from torch import Tensor
 from edgewise.errors import InvalidModel
 from edgewise.graph import Graph, Index
 from edgewise.models.binding import DTYPES, Function, Moded, Node, Operator, to_tensor
+from edgewise.models.fusing import chains
 from edgewise.models.operators import QUANTIZED, TABLE
 
 # Their results are small numbers about shapes, kept on the CPU so that reading them waits for no other device.
@@ -32,7 +33,9 @@ class Step(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Plan:
     """slots: where a tensor of that name stands. blank: what stands in the slots before a call: constants that are no tensors of a device.
-    held: (slot, initializer) of those that are; `constants`: which of them neither train nor are running statistics."""
+    held: (slot, initializer) of those that are; `constants`: which of them neither train nor are running statistics.
+    training, evaluation: with chains of nodes as one step (`models.fusing`); inside: the slots that these don't fill, and `whole` does: the
+    same with a step for each node, (training, evaluation)."""
 
     slots: Mapping[str, int]
     blank: tuple[Any, ...]
@@ -40,6 +43,14 @@ class Plan:
     constants: tuple[str, ...]
     training: tuple[Step, ...]
     evaluation: tuple[Step, ...]
+    inside: frozenset[int]
+    whole: tuple[tuple[Step, ...], tuple[Step, ...]]
+
+    def steps(self, training: bool, taps: Iterable[int]) -> tuple[Step, ...]:
+        """What fills the slots that `taps` asks for."""
+        if self.inside.isdisjoint(taps):
+            return self.training if training else self.evaluation
+        return self.whole[0] if training else self.whole[1]
 
 
 def make_plan(graph: Graph, alive: Iterable[str]) -> Plan:
@@ -105,7 +116,7 @@ class _Work:
         if small:
             self.about_shapes.update(node.output)
         outputs = tuple(self.slot(name) if name else self.slot(f"{node.name}: unused") for name in node.output[: self.read(node)])
-        label = f"node {node.name!r} ({node.op_type})"
+        label = _label(node)
         modes = (bound.training, bound.evaluation) if isinstance(bound, Moded) else (bound, bound)
         for steps, function in zip((self.training, self.evaluation), modes, strict=True):
             steps.append(Step(_moving(function, moved) if moved else function, tuple(inputs), outputs, (), label))
@@ -139,7 +150,21 @@ class _Work:
         )
         return operator.bind(seen)
 
+    def fused(self) -> tuple[dict[str, Step | None], frozenset[int]]:
+        """What stands for the nodes of chains: by label, the chain's step for its last node, None for the others; and the slots inside."""
+        stand_ins: dict[str, Step | None] = {}
+        inside = []
+        for chain in chains(self.index, self.values.get, self.opset):
+            last = chain.nodes[-1]
+            for node in chain.nodes[:-1]:
+                stand_ins[_label(node)] = None
+                inside += [self.slots[name] for name in node.output if name in self.slots]
+            inputs, label = tuple(self.slot(name) for name in chain.inputs), _label(last)
+            stand_ins[label] = Step(chain.function, inputs, (self.slot(last.output[0]),), (), label)
+        return stand_ins, frozenset(inside)
+
     def plan(self) -> Plan:
+        stand_ins, inside = self.fused()
         held = tuple((slot, name) for name, slot in self.slots.items() if name in self.index.initializers)
         for _, name in held:
             if self.index.initializers[name].data_type not in DTYPES:
@@ -150,8 +175,10 @@ class _Work:
             blank=tuple(self.blank),
             held=held,
             constants=tuple(name for _, name in held if name not in self.alive),
-            training=_spent(self.training, kept),
-            evaluation=_spent(self.evaluation, kept),
+            training=_spent(_standing_in(self.training, stand_ins), kept),
+            evaluation=_spent(_standing_in(self.evaluation, stand_ins), kept),
+            inside=inside,
+            whole=(_spent(self.training, kept), _spent(self.evaluation, kept)),
         )
 
 
@@ -172,6 +199,14 @@ def _moving(function: Function, positions: Sequence[int]) -> Function:
         return function(*(x.to(device) if i in positions else x for i, x in enumerate(inputs)))
 
     return moved
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"node {node.name!r} ({node.op_type})"
+
+
+def _standing_in(steps: Sequence[Step], stand_ins: Mapping[str, Step | None]) -> list[Step]:
+    return [found for step in steps if (found := stand_ins.get(step.label, step)) is not None]
 
 
 def _spent(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:

@@ -14,10 +14,13 @@ from edgewise import backends, devices, registry
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, fold, trainable
 from edgewise.models import Intake, intake
+from edgewise.models.huggingface import head_for
 from edgewise.recipe import apply, divided, level, parse
 from edgewise.types import Execution, Inputs, Outputs, Runner
 
 if TYPE_CHECKING:
+    import torch
+
     from edgewise.tasks import TrainingTask
 
 
@@ -28,7 +31,7 @@ def dense_of(model: Any, task: TrainingTask, weights: str | Path | None) -> tupl
     if isinstance(model, Intake):
         source = model
     elif isinstance(model, str | Path):
-        source = intake(model, weights=weights)
+        source = intake(model, weights=weights, head=head_for(task))
     else:
         source = Intake("module", type(model).__name__, module=model)
     if source.graph is not None:
@@ -39,14 +42,33 @@ def dense_of(model: Any, task: TrainingTask, weights: str | Path | None) -> tupl
         graph = export.export_program(source.program)
         runs: Any = source.program
     elif source.module is not None:
-        graph = export.export(source.module, task.example_inputs(2), output_names=["logits"])
+        graph = _exported(source.module, task)
         runs = source.module
     else:
         raise InvalidInput(f"{source.name}: neither a module, a graph nor a program; see models.intake")
     names = [spec.name for spec in graph.signature.inputs]
-    example = dict(zip(names, task.example_inputs(8).values(), strict=True))
+    example = dict(zip(names, _fed(runs, task.example_inputs(8)).values(), strict=True))
     export.parity(runs, graph, example)
     return source, graph
+
+
+def _exported(module: torch.nn.Module, task: TrainingTask, *, norms: bool = False) -> Graph:
+    """The module in ONNX. What it says of its outputs and open axes is used, and what the task says of the axes of its inputs."""
+    from edgewise import export
+
+    axes = {**getattr(task, "axes", {}), **getattr(module, "axes", {})}
+    outputs = getattr(module, "outputs", ("logits",))
+    return export.export(module, _fed(module, task.example_inputs(2)), axes=axes, output_names=outputs, norms=norms)
+
+
+def _fed(module: Any, inputs: Inputs) -> Inputs:
+    """Of what a task feeds, what makes a difference to the module, where it says so: not all encoders tell sentences apart."""
+    takes = getattr(module, "takes", None)
+    if not isinstance(takes, tuple):
+        return inputs
+    if missing := [name for name in takes[:2] if name not in inputs]:
+        raise InvalidInput(f"the model takes {', '.join(takes)}, and the task feeds {', '.join(inputs)}: give a task with {missing[0]}")
+    return {name: inputs[name] for name in takes if name in inputs}
 
 
 def structure_of(source: Intake, task: TrainingTask) -> Callable[[], Graph] | None:
@@ -58,11 +80,9 @@ def structure_of(source: Intake, task: TrainingTask) -> Callable[[], Graph] | No
     def structure() -> Graph:
         if source.graph is not None:
             return trainable(source.graph)
-        from edgewise import export
-
         if source.module is None:
             raise ValueError("a program has no training form")
-        return export.export(source.module, task.example_inputs(2), output_names=["logits"], norms=True)
+        return _exported(source.module, task, norms=True)
 
     return structure
 
