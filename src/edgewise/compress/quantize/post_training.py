@@ -27,6 +27,7 @@ def quantize(
     reduce_range: bool | None = None,
     bias_correction: bool = True,
     equalize: bool = True,
+    smooth: bool = True,
     rounding: Literal["nearest", "adaptive"] = "adaptive",
     residual: Literal["both", "one", "none"] = "both",
     skip: Collection[str] = (),
@@ -42,6 +43,7 @@ def quantize(
     symmetric: activations centred on zero. weight_symmetric: weights centred on zero; False needs granularity="tensor".
     reduce_range: weights in 7 bits, so that no 16-bit sum of two products can saturate. None: where `device` (or this machine) needs it.
     bias_correction: restore each channel's mean. equalize: even out channels that share a scale (Nagel 2019, section 4.1).
+    smooth: take what is large in a few channels of tokens into the weights that read them (SmoothQuant, Xiao 2022).
     rounding: "adaptive" chooses integers by what they do to the layer's output on calibration samples, and makes up for errors that
     arrive from the layers before; "nearest" looks at the weights alone. residual: see `place`.
     skip: names of nodes to leave in float. execution: the engine that calibrates; the first one installed unless given.
@@ -63,5 +65,5 @@ def quantize(
         return quantize_dynamic(
             graph, per_channel=granularity == "channel", reduce_range=options.reduce_range, skip=options.skip, notes=notes
         )
-    observed = observe(model, calibration, options, equalize=equalize, execution=execution, progress=report)
+    observed = observe(model, calibration, options, equalize=equalize, smooth=smooth, execution=execution, progress=report)
     return compressed(settle(observed, options, report), observed, options)
