@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +42,7 @@ def build(
     execution: Execution | None = None,
     provenance: Provenance | None = None,
     measured: Measured | None = None,
+    rows: Literal["independent", "dependent"] | None = None,
     forms: Mapping[str, Form] | None = None,
     take_out_bytes: int = TAKE_OUT_BYTES,
     coders: coded.Coders = "fast",
@@ -53,7 +54,7 @@ def build(
     objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once. take_out_bytes: weights from this
     size on become rows of the manifest of their own.
     version: counts the releases of this model, from 1.
-    labels: names of the classes, in order.
+    labels: names of the classes, in order. rows: whether rows of a batch answer as they do alone (`measure.rows` finds out), if known.
     coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
     million weights the adaptive coder too), "all" (smallest, slower to make and to load), or "none".
 
@@ -72,8 +73,7 @@ def build(
         member = f"graphs/{len(entries)}.onnx"
         graphs[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
         members[member] = (coded.encode_graph(graphs[member]) if coders != "none" else None) or graphs[member]
-        rows = pool.add(taken)
-        entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, rows, form.engine))
+        entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, pool.add(taken), form.engine))
     if pool.end:
         members["weights"] = pool.joined()
 
@@ -93,6 +93,7 @@ def build(
         execution=execution,
         provenance=provenance or Provenance(),
         measured=measured,
+        rows=msgspec.UNSET if rows is None else rows,
     )
     return _checked(manifest, members, limits)
 

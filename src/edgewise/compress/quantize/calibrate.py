@@ -9,8 +9,8 @@ import numpy as np
 from edgewise import backends
 from edgewise.compress.quantize.estimators import ESTIMATORS, Histogram
 from edgewise.compress.quantize.grid import Grid, activation_grid
-from edgewise.compress.quantize.padding import Padding
 from edgewise.compress.quantize.place import Plan
+from edgewise.data.padding import Padding
 from edgewise.errors import InvalidData
 from edgewise.graph import Graph, Index, infer_shapes, taps
 from edgewise.types import Execution, Inputs
@@ -75,7 +75,7 @@ def observe(
     """A histogram of each of `tensors` over the samples, padding left out. Raises InvalidData when one turns NaN or infinite."""
     inner = [name for name in tensors if Index(graph).producer(name) is not None]
     histograms = {name: Histogram() for name in tensors}
-    padding = Padding.of(graph, samples)
+    padding = Padding.of(graph.signature, samples)
     runner = backends.load(taps(graph, inner).to_bytes(), execution)
     try:
         for piece in pieces(graph, samples):

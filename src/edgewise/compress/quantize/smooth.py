@@ -21,9 +21,9 @@ from edgewise import backends
 from edgewise.compress.quantize.calibrate import pieces
 from edgewise.compress.quantize.estimators import Histogram, mse
 from edgewise.compress.quantize.grid import activation_grid
-from edgewise.compress.quantize.padding import Padding
 from edgewise.compress.quantize.place import Plan, Weighted
 from edgewise.compress.quantize.weights import weight_grid
+from edgewise.data.padding import Padding
 from edgewise.graph import Graph, Index, infer_shapes, replace_nodes, taps
 from edgewise.graph.canonical import remove_unused
 from edgewise.graph.index import all_names, fresh
@@ -120,7 +120,7 @@ def _seen(
     graph: Graph, names: Sequence[str], samples: Sequence[Inputs], execution: Execution
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The largest magnitude of each channel (the last axis) of each tensor, and about ROWS of its positions, evenly drawn; no padding."""
-    padding = Padding.of(graph, samples)
+    padding = Padding.of(graph.signature, samples)
     every = list(pieces(graph, samples))
     per_piece = -(-ROWS // len(every))
     sizes: dict[str, np.ndarray] = {}

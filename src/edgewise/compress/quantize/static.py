@@ -17,6 +17,7 @@ from edgewise.compress.quantize.options import Options
 from edgewise.compress.quantize.place import place
 from edgewise.compress.quantize.qdq import Settled, write
 from edgewise.compress.quantize.smooth import described, smoothed
+from edgewise.compress.quantize.tables import with_tables
 from edgewise.compress.quantize.walk import obstacle, walk
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import Graph, fold
@@ -69,7 +70,7 @@ def observe(
     options: Options,
     *,
     equalize: bool,
-    smooth: bool,
+    smooth: bool = True,
     execution: Execution | None,
     progress: Progress,
 ) -> Observed:
@@ -131,4 +132,5 @@ def compressed(settled: Settled, observed: Observed, options: Options) -> Compre
     dead = [layer.name for layer in settled.plan.weighted if not np.any(settled.layers[layer.name].integers)]
     if dead:
         notes.append(f"all weights of {', '.join(dead)} are zero")
-    return Compressed(model, tuple(layer.name for layer in settled.plan.weighted), dict(settled.plan.skipped), tuple(notes))
+    done = Compressed(model, tuple(layer.name for layer in settled.plan.weighted), dict(settled.plan.skipped), tuple(notes))
+    return with_tables(done, options.skip) if options.embeddings else done

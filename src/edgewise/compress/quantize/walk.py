@@ -18,11 +18,11 @@ from onnx import numpy_helper
 from edgewise import backends
 from edgewise.compress.quantize.calibrate import held_bytes
 from edgewise.compress.quantize.grid import Grid
-from edgewise.compress.quantize.padding import Padding
 from edgewise.compress.quantize.place import Plan, Weighted
 from edgewise.compress.quantize.qdq import Settled, write
 from edgewise.compress.quantize.single import Pieces, run_node, with_weights
 from edgewise.compress.quantize.weights import Layer
+from edgewise.data.padding import Padding
 from edgewise.graph import Graph, Index, infer_shapes
 from edgewise.graph.canonical import remove_unused
 from edgewise.graph.index import used_by
@@ -64,7 +64,7 @@ def walk(
     small enough for twice as many, all that is settled runs again on more: late layers have few positions, and most columns.
     """
     index = Index(graph)
-    padding = Padding.of(graph, pieces)
+    padding = Padding.of(graph.signature, pieces)
     weighted = {layer.name: layer for layer in plan.weighted}
     last = {name: i for i, node in enumerate(index.nodes) for name in used_by(node)}
     room = [min(max(budget // (2 * size), 1), len(pieces)) for size in held_bytes(graph, pieces[0])]
@@ -86,8 +86,10 @@ def walk(
         if node.name in weighted:
             layer = weighted[node.name]
             run = _runner(graph, node, layer, read, constants, execution)
-            given = (_tokens(values, padding, chosen) for values in (feeds[layer.input], read[layer.input], outputs[layer.output]))
-            settled = settle(layer, node, *given, partial(_run_tokens, run, padding, chosen))
+            before, after, made = (
+                _tokens(values, padding, chosen) for values in (feeds[layer.input], read[layer.input], outputs[layer.output])
+            )
+            settled = settle(layer, node, before, after, made, partial(_run_tokens, run, padding, chosen))
             layers[node.name] = settled
             follow = {layer.output: run(settled.real, None if layer.op == "MatMul" else settled.bias)}
             if layer.adder and layer.added and settled.bias is not None:

@@ -1,4 +1,4 @@
-"""Padding: positions of a batch that hold no token. Ranges, moments and means are taken over the others."""
+"""Padding: positions of a batch that hold no token, so that sentences of different lengths can share a call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgewise.graph import Graph
-from edgewise.types import Inputs
+from edgewise.types import Inputs, Signature
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,9 @@ class Padding:
     mask: str | None = None
 
     @classmethod
-    def of(cls, graph: Graph, samples: Sequence[Inputs]) -> Padding:
+    def of(cls, signature: Signature, samples: Sequence[Inputs]) -> Padding:
         """By the input's name (it has "mask" in it), its rank, and what it holds in the samples."""
-        for spec in graph.signature.inputs:
+        for spec in signature.inputs:
             if "mask" in spec.name.lower() and len(spec.shape) == 2 and all(_marks(np.asarray(s[spec.name])) for s in samples):
                 return cls(spec.name)
         return cls()
