@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from edgewise.types import Signature, TensorSpec
 
 MOST_TENSORS = 8
+BATCHES = {
+    "independent": "any rows may share a call: each answers as it does alone",
+    "dependent": "one row a call: neighbours or padding change an answer",
+}
 
 
 def command(
@@ -154,6 +158,8 @@ def _uses(found: Package, graph: Graph | None) -> list[tuple[str, str]]:
         rows.append(("operators", _operators(graph)))
     if found.execution is not None:
         rows.append(("best run by", str(found.execution)))
+    if found.rows is not None:
+        rows.append(("batches", BATCHES[found.rows]))
     return rows
 
 

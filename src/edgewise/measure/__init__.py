@@ -5,6 +5,7 @@ Time is taken in processes of their own (`profile`, `compare`, `race`); what a m
 """
 
 from edgewise.measure.fidelity import Layer, Parting, answers, collect, divergence, layers, quality
+from edgewise.measure.independence import Rows, rows
 from edgewise.measure.interleave import Contender, compare, race
 from edgewise.measure.profiling import profile
 from edgewise.measure.roofline import Work, roofline_ms, work
@@ -16,6 +17,7 @@ __all__ = [
     "Contender",
     "Layer",
     "Parting",
+    "Rows",
     "Subject",
     "Work",
     "answers",
@@ -29,5 +31,6 @@ __all__ = [
     "quality",
     "race",
     "roofline_ms",
+    "rows",
     "work",
 ]

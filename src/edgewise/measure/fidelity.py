@@ -10,6 +10,7 @@ import numpy as np
 
 from edgewise import backends
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.measure.independence import mixing
 from edgewise.records import Quality
 from edgewise.types import Execution, Inputs, Outputs, Runner, Split
 
@@ -49,7 +50,7 @@ def answers(graph: Graph, execution: Execution, split: Split) -> np.ndarray:
 
     Samples are fed one by one where they can influence each other: a scale that is taken per call is taken over all rows of it.
     """
-    alone = any(node.op_type == "DynamicQuantizeLinear" for node in graph.proto.graph.node)
+    alone = bool(mixing(graph))
     runner = backends.load(graph.to_bytes(), execution)
     try:
         return collect(runner, split, 1 if alone else 64)

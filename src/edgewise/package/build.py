@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -43,6 +43,7 @@ def build(
     execution: Execution | None = None,
     provenance: Provenance | None = None,
     measured: Measured | None = None,
+    rows: Literal["independent", "dependent"] | None = None,
     forms: Mapping[str, Form] | None = None,
     files: Mapping[str, bytes] | None = None,
     take_out_bytes: int = TAKE_OUT_BYTES,
@@ -56,7 +57,7 @@ def build(
     size on become rows of the manifest of their own.
     files: what preprocessing needs besides, by name (a tokenizer.json): a member each.
     version: counts the releases of this model, from 1.
-    labels: names of the classes, in order.
+    labels: names of the classes, in order. rows: whether rows of a batch answer as they do alone (`measure.rows` finds out), if known.
     coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
     million weights the adaptive coder too), "all" (smallest, slower to make and to load), or "none".
 
@@ -75,8 +76,7 @@ def build(
         member = f"graphs/{len(entries)}.onnx"
         graphs[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
         members[member] = (coded.encode_graph(graphs[member]) if coders != "none" else None) or graphs[member]
-        rows = pool.add(taken)
-        entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, rows, form.engine))
+        entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, pool.add(taken), form.engine))
     _attach(files or {}, graphs, members, coders)
     if pool.end:
         members["weights"] = pool.joined()
@@ -97,6 +97,7 @@ def build(
         execution=execution,
         provenance=provenance or Provenance(),
         measured=measured,
+        rows=msgspec.UNSET if rows is None else rows,
     )
     return _checked(manifest, members, limits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -157,7 +157,8 @@ class Manifest:
     """`version` counts the releases of one model, so that an update can refuse to go back. `created` is ISO 8601, UTC.
 
     `preprocess` and `postprocess` are objects whose "kind" says which of `edgewise.data` reads them: a package of a kind that this release
-    doesn't know can still be looked into.
+    doesn't know can still be looked into. `rows`: "independent" where any rows may share a call, "dependent" where neighbours or padding
+    change an answer; left out where nobody looked.
     """
 
     created: Text
@@ -170,6 +171,7 @@ class Manifest:
     execution: Execution | None = None
     provenance: Provenance = field(default_factory=Provenance)
     measured: Measured | None = None
+    rows: Literal["independent", "dependent"] | msgspec.UnsetType = msgspec.UNSET
 
     def entry(self, name: str) -> Entry:
         for entry in self.entries:

@@ -79,6 +79,11 @@ class Package:
         return self.manifest.execution
 
     @property
+    def rows(self) -> Literal["independent", "dependent"] | None:
+        """Whether rows of a batch answer as they do alone, so that strangers may share a call; None where nobody looked."""
+        return None if self.manifest.rows is msgspec.UNSET else self.manifest.rows
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return self.manifest.labels
 

@@ -10,6 +10,7 @@ from edgewise import backends
 from edgewise.compress.quantize.estimators import ESTIMATORS, Histogram
 from edgewise.compress.quantize.grid import Grid, activation_grid
 from edgewise.compress.quantize.place import Plan
+from edgewise.data.padding import Padding
 from edgewise.errors import InvalidData
 from edgewise.graph import Graph, Index, infer_shapes, taps
 from edgewise.types import Execution, Inputs
@@ -71,16 +72,17 @@ def drawn(graph: Graph, samples: Iterable[Inputs], count: int) -> list[dict[str,
 def observe(
     graph: Graph, samples: Sequence[Inputs], tensors: Sequence[str], execution: Execution, on_piece: Callable[[], None] = lambda: None
 ) -> dict[str, Histogram]:
-    """A histogram of each of `tensors` over the samples. Raises InvalidData when one turns NaN or infinite."""
+    """A histogram of each of `tensors` over the samples, padding left out. Raises InvalidData when one turns NaN or infinite."""
     inner = [name for name in tensors if Index(graph).producer(name) is not None]
     histograms = {name: Histogram() for name in tensors}
+    padding = Padding.of(graph.signature, samples)
     runner = backends.load(taps(graph, inner).to_bytes(), execution)
     try:
         for piece in pieces(graph, samples):
             values = {**piece, **runner.run(piece)}
             for name, histogram in histograms.items():
                 try:
-                    histogram.add(values[name])
+                    histogram.add(padding.without(values[name], piece))
                 except ValueError as error:
                     raise InvalidData(f"tensor {name!r} has {error} on a calibration sample; check the samples' preprocessing") from error
             on_piece()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from edgewise.compress.quantize.weights import Layer, least_scale, weight_grid
 
 POSITIONS = (8192, 16384)  # least and most positions of a layer's input from which its moments are estimated …
 PER_COLUMN = 32  # … and how many for each column of its weights
+TOGETHER = 1024
 LARGEST_COLUMNS = 4608  # 512 channels of 3×3: beyond it, inverting the moments takes minutes
 
 
@@ -37,7 +38,8 @@ class Settler:
 
     def __call__(self, layer: Weighted, node: onnx.NodeProto, exact: Pieces, rounded: Pieces, outputs: Pieces, run: Run) -> Layer:
         weight = self.constants[layer.weight]
-        bias = self.constants[layer.bias].reshape(-1) if layer.bias else None
+        held = layer.bias or layer.added
+        bias = self.constants[held].reshape(-1) if held else None
         integers = None
         wanted = rows(weight, layer) if layer.op != "ConvTranspose" else None
         if self.adaptive and wanted is not None and wanted.shape[2] <= LARGEST_COLUMNS:
@@ -59,8 +61,8 @@ class Settler:
             grid = self._grid(layer, weight, bias, None)
             integers = grid.quantize(weight)
         found = Layer(grid, integers, bias)
-        if self.bias_correction and layer.op != "MatMul":
-            reached = run(found.real, bias)
+        if self.bias_correction and layer.shifts:
+            reached = run(found.real, bias if layer.op != "MatMul" else None)
             channel = 1 if layer.op.startswith("Conv") else -1
             error = mean(outputs, channel) - mean(reached, channel)
             found = Layer(grid, integers, (error if bias is None else bias + error).astype(np.float32))
@@ -69,7 +71,8 @@ class Settler:
     def _grid(self, layer: Weighted, weight: np.ndarray, bias: np.ndarray | None, importance: np.ndarray | None) -> Grid:
         # Scales of a grouped transposed convolution would belong to (group, channel) pairs, which no engine reads.
         axis = layer.axis if self.per_channel and not (layer.op == "ConvTranspose" and layer.groups > 1) else None
-        floor = least_scale(bias, float(self.grids[layer.input].scale))
+        # What an Add behind the layer adds is never an integer.
+        floor = least_scale(None if layer.adder else bias, float(self.grids[layer.input].scale))
         floor = float(np.max(floor)) if axis is None else floor
         return weight_grid(weight, axis, bound=self.bound, symmetric=self.symmetric, search=self.search, importance=importance, floor=floor)
 
@@ -80,18 +83,18 @@ def moments(
     """Covariance of the rounded input's columns, and of the float's with the rounded's: (groups, columns, columns); and the variance of
     the float's, (groups, columns). All float64.
 
-    Means are left out: the bias takes care of them.
+    Means are left out where the layer has a place for them: its bias takes care of them.
     """
     per_piece = max(int(np.clip(PER_COLUMN * columns, *POSITIONS)) // len(exact), 1)
     count = 0
     square = cross = first = second = power = np.zeros(())
-    for seed, (x, y) in enumerate(zip(exact, rounded, strict=True)):
-        a = patches(x, layer, node, kernel, per_piece, seed)
-        b = a if y is x else patches(y, layer, node, kernel, per_piece, seed)
-        if seed == 0:  # near the mean: squares of what is left of large constants would lose their digits in float32
+    shift = None
+    for a, b in _together(layer, node, kernel, per_piece, exact, rounded):
+        if shift is None:  # near the mean: squares of what is left of large constants would lose their digits in float32
             shift = a.mean(1, keepdims=True)
+        same = b is a
         a = a - shift
-        b = a if y is x else b - shift
+        b = a if same else b - shift
         count += a.shape[1]
         transposed = np.swapaxes(b, 1, 2)
         square = square + transposed @ b
@@ -102,7 +105,27 @@ def moments(
     mean_a, mean_b = first / count, second / count
     square = square / count - mean_b[:, :, None] * mean_b[:, None, :]
     cross = cross / count - mean_a[:, :, None] * mean_b[:, None, :]
+    if not layer.shifts and shift is not None:
+        mean_a, mean_b = mean_a + shift[:, 0], mean_b + shift[:, 0]
+        square = square + mean_b[:, :, None] * mean_b[:, None, :]
+        cross = cross + mean_a[:, :, None] * mean_b[:, None, :]
+        return square, cross, power / count - (mean_a - shift[:, 0]) ** 2
     return square, cross, power / count - mean_a**2
+
+
+def _together(
+    layer: Weighted, node: onnx.NodeProto, kernel: tuple[int, ...], per_piece: int, exact: Pieces, rounded: Pieces
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Columns of the float input and of the rounded one, of as many pieces at once as make TOGETHER positions: a sentence has few."""
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    for seed, (x, y) in enumerate(zip(exact, rounded, strict=True)):
+        a = patches(x, layer, node, kernel, per_piece, seed)
+        held.append((a, a if y is x else patches(y, layer, node, kernel, per_piece, seed)))
+        if sum(a.shape[1] for a, _ in held) >= TOGETHER or seed == len(exact) - 1:
+            same = all(b is a for a, b in held)
+            a = np.concatenate([a for a, _ in held], 1) if len(held) > 1 else held[0][0]
+            yield a, a if same else np.concatenate([b for _, b in held], 1) if len(held) > 1 else held[0][1]
+            held = []
 
 
 def mean(pieces: Pieces, channel: int) -> np.ndarray:

@@ -36,6 +36,7 @@ class Options:
     bias_correction: bool = True
     rounding: str = "adaptive"
     residual: str = "both"
+    embeddings: bool = True
     skip: tuple[str, ...] = ()
 
 

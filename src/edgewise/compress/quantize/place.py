@@ -27,7 +27,10 @@ OWN_SCALE = ("Add", "AveragePool", "GlobalAveragePool")
 
 @dataclass(frozen=True)
 class Weighted:
-    """A node with constant weights. `axis` is that of the output channels in the weight; `groups` as in Conv (1 elsewhere)."""
+    """A node with constant weights. `axis` is that of the output channels in the weight; `groups` as in Conv (1 elsewhere).
+
+    adder: the Add behind a MatMul that gives each output channel a constant, `added`: the bias that a MatMul has no place for.
+    """
 
     name: str
     op: str
@@ -37,6 +40,13 @@ class Weighted:
     bias: str | None
     axis: int
     groups: int = 1
+    adder: str | None = None
+    added: str | None = None
+
+    @property
+    def shifts(self) -> bool:
+        """Whether there is a place for the mean of each output channel: a MatMul without an addition behind it has none."""
+        return self.op != "MatMul" or self.adder is not None
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,15 @@ class Plan:
     shared: tuple[tuple[str, ...], ...]  # sets of `rounded` that share one scale
     skipped: dict[str, str]
     residual: str
+    tokens: frozenset[str] = frozenset()  # of `rounded`: what matrix products read of tokens; whatever else reads them gets floats
 
     def reads_rounded(self, node: onnx.NodeProto, tensor: str) -> bool:
         """Whether `node` reads `tensor` behind its Q/DQ pair."""
-        return tensor in self._rounded and (self.residual != "none" or node.name in self._names)
+        if tensor not in self._rounded:
+            return False
+        if tensor in self.tokens:
+            return node.name in self._names or node.op_type in SAME_SCALE
+        return self.residual != "none" or node.name in self._names
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_rounded", frozenset(self.rounded))
@@ -64,13 +79,15 @@ def place(graph: Graph, *, skip: Collection[str] = (), residual: str = "both") -
 
     residual: "both" rounds every convolution's output, so both inputs of a residual addition; "one" only what enters a node with
     weights, so an addition reads its convolution unrounded; "none" is "one" with additions reading the other input unrounded too.
+    Norms, activation functions and residual sums of tokens, (batch, tokens, channels), stay in float whatever `residual` says: a few of
+    their channels are tens of times as large as the others, and no engine has an integer chain there to break.
     """
     index = Index(graph)
     skipped: dict[str, str] = {}
     weighted = []
     for node in index.nodes:
         if node.op_type in WEIGHTED:
-            found = "left in float as asked" if node.name in skip else _weighted(node, index)
+            found = "left in float as asked" if node.name in skip else _weighted(node, index, skip)
             if isinstance(found, str):
                 skipped[node.name] = found
             else:
@@ -86,10 +103,11 @@ def place(graph: Graph, *, skip: Collection[str] = (), residual: str = "both") -
         shared=_shared(rounded, index, skip),
         skipped=skipped,
         residual=residual,
+        tokens=frozenset(w.input for w in weighted if w.op == "MatMul" and len(index.shape(w.input) or ()) > 2) & rounded,
     )
 
 
-def _weighted(node: onnx.NodeProto, index: Index) -> Weighted | str:
+def _weighted(node: onnx.NodeProto, index: Index, skip: Collection[str]) -> Weighted | str:
     """What to know of a node with weights, or the reason why it stays in float."""
     data, weight = node.input[0], node.input[1]
     value = index.initializers.get(weight)
@@ -119,7 +137,19 @@ def _weighted(node: onnx.NodeProto, index: Index) -> Weighted | str:
         return f"weights of rank {rank}; MatMul is quantized with rank 2"
     else:
         axis = 1
-    return Weighted(node.name, node.op_type, data, node.output[0], weight, bias, axis, groups)
+    adder, added = _adder(node, value.dims[1], index, skip) if node.op_type == "MatMul" else (None, None)
+    return Weighted(node.name, node.op_type, data, node.output[0], weight, bias, axis, groups, adder, added)
+
+
+def _adder(node: onnx.NodeProto, channels: int, index: Index, skip: Collection[str]) -> tuple[str | None, str | None]:
+    """The Add that alone reads a MatMul and adds one constant per output channel, and the constant."""
+    after = index.sole_consumer(node.output[0])
+    if after is None or after.op_type != "Add" or after.name in skip:
+        return None, None
+    added = after.input[1] if after.input[0] == node.output[0] else after.input[0]
+    value = index.initializers.get(added)
+    per_channel = value is not None and value.data_type == onnx.TensorProto.FLOAT and list(value.dims) == [channels]
+    return (after.name, added) if per_channel else (None, None)
 
 
 def _rounded(weighted: list[Weighted], index: Index, skip: Collection[str], *, every: bool) -> set[str]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from edgewise.compress.quantize import calibrate
 from edgewise.compress.quantize.dynamic import quantize_dynamic
 from edgewise.compress.quantize.options import checked, saturates
+from edgewise.compress.quantize.place import place
+from edgewise.compress.quantize.smooth import described, smoothed
 from edgewise.compress.quantize.static import Progress, compressed, observe, prepared, settle
+from edgewise.compress.quantize.tables import with_tables
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
 from edgewise.records import Device
@@ -27,8 +31,10 @@ def quantize(
     reduce_range: bool | None = None,
     bias_correction: bool = True,
     equalize: bool = True,
+    smooth: bool = True,
     rounding: Literal["nearest", "adaptive"] = "adaptive",
     residual: Literal["both", "one", "none"] = "both",
+    embeddings: bool = True,
     skip: Collection[str] = (),
     device: Device | None = None,
     execution: Execution | None = None,
@@ -42,6 +48,7 @@ def quantize(
     symmetric: activations centred on zero. weight_symmetric: weights centred on zero; False needs granularity="tensor".
     reduce_range: weights in 7 bits, so that no 16-bit sum of two products can saturate. None: where `device` (or this machine) needs it.
     bias_correction: restore each channel's mean. equalize: even out channels that share a scale (Nagel 2019, section 4.1).
+    smooth: take what is large in a few channels of tokens into the weights that read them (SmoothQuant, Xiao 2022).
     rounding: "adaptive" chooses integers by what they do to the layer's output on calibration samples, and makes up for errors that
     arrive from the layers before; "nearest" looks at the weights alone. residual: see `place`.
     skip: names of nodes to leave in float. execution: the engine that calibrates; the first one installed unless given.
@@ -56,12 +63,17 @@ def quantize(
     options = checked(
         mode=mode, estimator=estimator, granularity=granularity, symmetric=symmetric, weight_symmetric=weight_symmetric,
         reduce_range=saturates(device) if reduce_range is None else reduce_range, bias_correction=bias_correction, rounding=rounding,
-        residual=residual, skip=skip,
+        residual=residual, embeddings=embeddings, skip=skip,
     )  # fmt: skip
     if mode == "dynamic":
         graph, notes = prepared(model, options.skip)
-        return quantize_dynamic(
+        if smooth and calibration:
+            samples, where = calibrate.checked(graph, calibration), execution or calibrate.default_execution()
+            graph, eased = smoothed(graph, place(graph, skip=options.skip), samples, where)
+            notes = (*notes, *described(eased))
+        done = quantize_dynamic(
             graph, per_channel=granularity == "channel", reduce_range=options.reduce_range, skip=options.skip, notes=notes
         )
-    observed = observe(model, calibration, options, equalize=equalize, execution=execution, progress=report)
+        return with_tables(done, options.skip) if embeddings else done
+    observed = observe(model, calibration, options, equalize=equalize, smooth=smooth, execution=execution, progress=report)
     return compressed(settle(observed, options, report), observed, options)

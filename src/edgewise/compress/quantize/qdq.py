@@ -49,6 +49,7 @@ class _Writer:
         self.settled = settled
         self.real = real
         self.weighted = {layer.name: layer for layer in settled.plan.weighted}
+        self.adders = {layer.adder: layer for layer in settled.plan.weighted if layer.adder}
         self.rounded = set(settled.plan.rounded)
         self.taken = all_names(settled.graph.proto) | {node.name for node in settled.graph.proto.graph.node}
         self.outputs = {value.name for value in settled.graph.proto.graph.output}
@@ -65,6 +66,8 @@ class _Writer:
                 copy.input[i] = self.behind[name]
         if node.name in self.weighted:
             self._integers(copy, self.weighted[node.name])
+        if node.name in self.adders:
+            self._added(copy, self.adders[node.name])
         self.nodes.append(copy)
         for name in node.output:
             self.round(name)
@@ -101,12 +104,12 @@ class _Writer:
         found = self.settled.layers[layer.name]
         if self.real:
             node.input[1] = self._constant(f"{layer.weight}_real", found.real)
-            if found.bias is not None:
+            if found.bias is not None and not layer.adder:
                 del node.input[2:]
                 node.input.append(self._constant(f"{layer.bias or layer.name + '_bias'}_real", found.bias))
             return
         node.input[1] = self._weight(layer, found)
-        if found.bias is None:
+        if found.bias is None or layer.adder:
             return
         scale = np.asarray(self.settled.grids[layer.input].scale * found.grid.scale, np.float32)
         scale = np.broadcast_to(scale, found.bias.shape) if found.grid.axis is not None else scale
@@ -115,6 +118,13 @@ class _Writer:
         bias = self._dequantized(name, integers, np.ascontiguousarray(scale), np.zeros(scale.shape, np.int32), 0)
         del node.input[2:]
         node.input.append(bias)
+
+    def _added(self, node: onnx.NodeProto, layer: Weighted) -> None:
+        """An Add behind a MatMul adds the bias as it was settled, in float: engines fold it into the product."""
+        bias = self.settled.layers[layer.name].bias
+        at = list(node.input).index(str(layer.added))
+        if bias is not None:
+            node.input[at] = self._constant(f"{layer.added}_corrected", bias.astype(np.float32))
 
     def _weight(self, layer: Weighted, found: Layer) -> str:
         # A weight that several nodes share is written once when they agree on its integers.

@@ -50,9 +50,9 @@ def sensitivity(
         raise InvalidInput(f"quantized={quantized!r} is unknown; use one of {', '.join(ALONE)}")
     report = progress or (lambda what, share: None)
     options.setdefault("reduce_range", saturates(device))
-    equalize = bool(options.pop("equalize", True))
+    equalize, smooth = (bool(options.pop(name, True)) for name in ("equalize", "smooth"))
     settings = checked(**options)
-    observed = observe(model, calibration, settings, equalize=equalize, execution=execution, progress=report)
+    observed = observe(model, calibration, settings, equalize=equalize, smooth=smooth, execution=execution, progress=report)
     return ranked(settle(observed, settings, report), observed, samples=samples, alone=quantized == "alone", progress=report)
 
 

@@ -16,6 +16,8 @@ from edgewise.compress.quantize.estimators import Histogram
 from edgewise.compress.quantize.options import Options
 from edgewise.compress.quantize.place import place
 from edgewise.compress.quantize.qdq import Settled, write
+from edgewise.compress.quantize.smooth import described, smoothed
+from edgewise.compress.quantize.tables import with_tables
 from edgewise.compress.quantize.walk import obstacle, walk
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import Graph, fold
@@ -63,7 +65,14 @@ def prepared(model: Graph, skip: Collection[str]) -> tuple[Graph, tuple[str, ...
 
 
 def observe(
-    model: Graph, calibration: Sequence[Inputs], options: Options, *, equalize: bool, execution: Execution | None, progress: Progress
+    model: Graph,
+    calibration: Sequence[Inputs],
+    options: Options,
+    *,
+    equalize: bool,
+    smooth: bool = True,
+    execution: Execution | None,
+    progress: Progress,
 ) -> Observed:
     """Run the float model on the calibration samples once, and keep the ranges of every tensor that any placement may round."""
     graph, notes = prepared(model, options.skip)
@@ -73,6 +82,9 @@ def observe(
         graph, pairs = equalized(graph, samples, execution)
         if pairs:
             notes = (*notes, f"channels of {len(pairs)} tensors equalized")
+    if smooth:
+        graph, eased = smoothed(graph, place(graph, skip=options.skip), samples, execution)
+        notes = (*notes, *described(eased))
     plan = place(graph, residual="both")
     total = sum(1 for _ in calibrate.pieces(graph, samples))
     done = 0
@@ -120,4 +132,5 @@ def compressed(settled: Settled, observed: Observed, options: Options) -> Compre
     dead = [layer.name for layer in settled.plan.weighted if not np.any(settled.layers[layer.name].integers)]
     if dead:
         notes.append(f"all weights of {', '.join(dead)} are zero")
-    return Compressed(model, tuple(layer.name for layer in settled.plan.weighted), dict(settled.plan.skipped), tuple(notes))
+    done = Compressed(model, tuple(layer.name for layer in settled.plan.weighted), dict(settled.plan.skipped), tuple(notes))
+    return with_tables(done, options.skip) if options.embeddings else done

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from edgewise import backends
 from edgewise.compress.quantize.calibrate import held_bytes
@@ -20,6 +22,7 @@ from edgewise.compress.quantize.place import Plan, Weighted
 from edgewise.compress.quantize.qdq import Settled, write
 from edgewise.compress.quantize.single import Pieces, run_node, with_weights
 from edgewise.compress.quantize.weights import Layer
+from edgewise.data.padding import Padding
 from edgewise.graph import Graph, Index, infer_shapes
 from edgewise.graph.canonical import remove_unused
 from edgewise.graph.index import used_by
@@ -61,6 +64,7 @@ def walk(
     small enough for twice as many, all that is settled runs again on more: late layers have few positions, and most columns.
     """
     index = Index(graph)
+    padding = Padding.of(graph.signature, pieces)
     weighted = {layer.name: layer for layer in plan.weighted}
     last = {name: i for i, node in enumerate(index.nodes) for name in used_by(node)}
     room = [min(max(budget // (2 * size), 1), len(pieces)) for size in held_bytes(graph, pieces[0])]
@@ -68,6 +72,7 @@ def walk(
     exact: dict[str, Pieces] = {spec.name: [np.asarray(piece[spec.name]) for piece in chosen] for spec in graph.signature.inputs}
     rounded: dict[str, Pieces] = dict(exact)
     layers: dict[str, Layer] = {}
+    shifted: dict[str, dict[str, onnx.TensorProto]] = {}  # what Adds behind settled layers add
     for i, node in enumerate(index.nodes):
         if room[i] >= 2 * len(chosen):
             chosen = _spread(pieces, room[i])
@@ -81,12 +86,18 @@ def walk(
         if node.name in weighted:
             layer = weighted[node.name]
             run = _runner(graph, node, layer, read, constants, execution)
-            layers[node.name] = settle(layer, node, feeds[layer.input], read[layer.input], outputs[layer.output], run)
-            follow = {layer.output: run(layers[node.name].real, layers[node.name].bias)}
+            before, after, made = (
+                _tokens(values, padding, chosen) for values in (feeds[layer.input], read[layer.input], outputs[layer.output])
+            )
+            settled = settle(layer, node, before, after, made, partial(_run_tokens, run, padding, chosen))
+            layers[node.name] = settled
+            follow = {layer.output: run(settled.real, None if layer.op == "MatMul" else settled.bias)}
+            if layer.adder and layer.added and settled.bias is not None:
+                shifted[layer.adder] = {layer.added: numpy_helper.from_array(settled.bias, layer.added)}
         elif all(read[name] is exact[name] for name in names):
             follow = outputs
         else:
-            follow = run_node(graph, node, read, constants, execution)
+            follow = run_node(graph, node, read, {**constants, **shifted.get(node.name, {})}, execution)
         exact.update(outputs)
         rounded.update(follow)
         for name in [*names, *outputs]:
@@ -113,6 +124,17 @@ def _runner(
         return run_node(graph, changed, read, {**kept, **new}, execution)[layer.output]
 
     return run
+
+
+def _tokens(values: Pieces, padding: Padding, pieces: Sequence[Mapping[str, np.ndarray]]) -> Pieces:
+    """Without padding: what stands there says nothing of what the layer will see."""
+    return [padding.without(value, piece) for value, piece in zip(values, pieces, strict=True)]
+
+
+def _run_tokens(
+    run: Run, padding: Padding, pieces: Sequence[Mapping[str, np.ndarray]], weight: np.ndarray, bias: np.ndarray | None
+) -> Pieces:
+    return _tokens(run(weight, bias), padding, pieces)
 
 
 def _spread(pieces: Sequence[Mapping[str, np.ndarray]], count: int) -> list[Mapping[str, np.ndarray]]:

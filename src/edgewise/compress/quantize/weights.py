@@ -14,7 +14,10 @@ SHARES = np.linspace(1.0, 0.5, 51)
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Quantized weights of one node: `integers` in the weight's own shape; `bias` in float, (channels,), None where there is none."""
+    """Quantized weights of one node: `integers` in the weight's own shape; `bias` in float, (channels,), None where there is none.
+
+    Of a MatMul, `bias` is what the Add behind it adds.
+    """
 
     grid: Grid
     integers: np.ndarray

@@ -41,9 +41,9 @@ def quantize_within(
     report = progress or (lambda what, share: None)
     if options.get("reduce_range") is None:
         options["reduce_range"] = saturates(device)
-    equalize = bool(options.pop("equalize", True))
+    equalize, smooth = (bool(options.pop(name, True)) for name in ("equalize", "smooth"))
     settings = checked(**options)
-    observed = observe(model, calibration, settings, equalize=equalize, execution=execution, progress=report)
+    observed = observe(model, calibration, settings, equalize=equalize, smooth=smooth, execution=execution, progress=report)
     settled = settle(observed, settings, report)
     notes: list[str] = []
 
