@@ -46,8 +46,8 @@ class Heads:
 class Block:
     """A branch of the residual stream, all of it (batch, tokens, width).
 
-    reads: the stream before it. branch: what is added. stream: what the next block reads; after the last one the sum, or what the norm behind
-    it makes of that, where a block ends in a norm. weights: initializers of two axes and more that the branch's products read.
+    reads: the stream before it. branch: what is added. stream: what the next block reads; after the last one the sum, or what the norm
+    behind it makes of that, where a block ends in a norm. weights: initializers that the branch's products read.
     query, key, value: None in a feed-forward block, and where an attention folds its heads into the batch.
     """
 
@@ -96,9 +96,7 @@ def attention_mask(graph: Graph) -> str | None:
         return None
     attended = [block.branch for block in found if block.kind == "attention"]
     seen = [
-        spec.name
-        for spec in graph.signature.inputs
-        if len(spec.shape) == 2 and any(flow.follows(branch, spec.name) for branch in attended)
+        spec.name for spec in graph.signature.inputs if len(spec.shape) == 2 and any(flow.follows(branch, spec.name) for branch in attended)
     ]
     rows = [node.input[1] for node in flow.index.nodes if node.op_type == "Gather" and not flow.varies(node.input[0])]
     apart = [name for name in seen if not flow.follows(found[0].reads, name)]
@@ -145,7 +143,8 @@ def _block(flow: Flow, node: onnx.NodeProto, reads: str, branch: str) -> Block:
     for inner in flow.between(reads, branch):
         found = _attended(flow, inner)
         if found is not None:
-            return replace(block, kind="attention", **found)
+            query, key, value = found
+            return replace(block, kind="attention", query=query, key=key, value=value)
     return block
 
 
@@ -168,7 +167,7 @@ def _end(flow: Flow, node: onnx.NodeProto, block: Block) -> str:
     return tensor
 
 
-def _attended(flow: Flow, node: onnx.NodeProto) -> dict[str, Heads | None] | None:
+def _attended(flow: Flow, node: onnx.NodeProto) -> tuple[Heads | None, ...] | None:
     """Queries, keys and values where `node` is an attention, or the softmax of one; None otherwise."""
     if node.op_type == "Attention" and node.domain in ("", "ai.onnx"):
         counts = [integer(node, "q_num_heads", 0), *([integer(node, "kv_num_heads", 0)] * 2)]
@@ -181,7 +180,7 @@ def _attended(flow: Flow, node: onnx.NodeProto) -> dict[str, Heads | None] | Non
         found = [_projected(flow, name, roles) for name, roles in sides]
     else:
         return None
-    return dict(zip(("query", "key", "value"), found if all(found) else [None] * 3, strict=True))
+    return tuple(found) if all(found) else (None, None, None)
 
 
 def _scores(flow: Flow, tensor: str) -> onnx.NodeProto | None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgewise import backends, recipe
 from edgewise.compress.distill import asking, blended, distance, distill, teacher_loss
+from edgewise.compress.distill.blending import hidden_term
 from edgewise.data.pictures import ArrayPictures
 from edgewise.data.source import Source
 from edgewise.errors import InvalidData, InvalidInput
@@ -88,7 +89,7 @@ def test_the_whole_loss_by_hand():
     student, teacher = network(6, seed=1), network(10)
     keep = (0, 2, 3, 5, 8, 9)
     x, targets = Clouds().draw(20, 0)
-    objective = blended(Clouds(), asking(teacher, ("h",), CPU), weight=0.3, temperature=3.0, hidden=0.7, kept={"h": (1, keep)})
+    objective = blended(Clouds(), asking(teacher, ("h",), CPU), weight=0.3, temperature=3.0, terms=[hidden_term(0.7, {"h": (1, keep)})])
     found = float(objective(student, {"x": torch.from_numpy(x)}, torch.from_numpy(targets)).detach())
 
     def forward(net):
@@ -105,7 +106,7 @@ def test_the_whole_loss_by_hand():
 def test_hidden_states_of_a_narrower_student():
     keep = [1, 4, 6, 7]
     teacher = network(10)
-    exact = blended(Clouds(), asking(teacher, ("h",), CPU), weight=0.0, temperature=1.0, hidden=1.0, kept={"h": (-1, keep)})
+    exact = blended(Clouds(), asking(teacher, ("h",), CPU), weight=0.0, temperature=1.0, terms=[hidden_term(1.0, {"h": (-1, keep)})])
     x = {"x": torch.from_numpy(Clouds().draw(20, 0)[0])}
     targets = torch.from_numpy(Clouds().draw(20, 0)[1])
     cut = network(10, keep=keep)
