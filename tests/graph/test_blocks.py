@@ -7,11 +7,13 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from edgewise import backends
 from edgewise.export import export
-from edgewise.graph import Graph, Index, fold, infer_shapes, parts, shrink, trainable
+from edgewise.graph import Graph, Index, fold, infer_shapes, parts, shrink, taps, trainable
 from edgewise.graph.blocks import Heads, attention_mask, blocks, layers
 from edgewise.models.network import Network
 from edgewise.testing import encoders, graphs, nets
+from edgewise.types import Execution
 
 
 def run(graph, inputs, names):
@@ -86,7 +88,9 @@ def test_a_picture_transformer_with_attention_in_products_and_as_torch_exports_i
     names = [
         name for block in found for name in (block.stream, *(heads.tensor for heads in (block.query, block.key, block.value) if heads))
     ]
-    values = run(graph, example, names)
+    runner = backends.load(taps(graph, names).to_bytes(), Execution("onnxruntime"))
+    values = runner.run(example)
+    runner.close()
     for number in (0, 1):
         attention, feed = found[2 * number], found[2 * number + 1]
         np.testing.assert_allclose(values[feed.stream], seen[number], rtol=1e-3, atol=1e-4)

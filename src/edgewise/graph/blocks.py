@@ -162,9 +162,14 @@ def _end(flow: Flow, node: onnx.NodeProto, block: Block) -> str:
     first = [user for user in flow.index.consumers(block.reads) if user.name in inside]
     if all(user.op_type in NORMS for user in first):
         return tensor
-    while (user := flow.index.sole_consumer(tensor)) is not None and user.op_type in (*NORMS, "Identity"):
+    end = tensor
+    # Of a block that was removed a norm may be left, and what its branch made of nothing: a constant that is added.
+    while (user := flow.index.sole_consumer(tensor)) is not None:
+        if user.op_type not in NORMS and not (user.op_type == "Add" and not all(map(flow.varies, user.input))):
+            break
         tensor = user.output[0]
-    return tensor
+        end = tensor if user.op_type in NORMS else end
+    return end
 
 
 def _attended(flow: Flow, node: onnx.NodeProto) -> tuple[Heads | None, ...] | None:

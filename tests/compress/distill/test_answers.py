@@ -41,13 +41,21 @@ def recall(store, asked_of=TEACHER, **more):
     return recalling(ask, store, "attention_mask", along=TAPS, **more), asked
 
 
-def stores(tmp_path):
-    return {"memory": lambda: InMemory(), "disk": lambda: OnDisk(tmp_path, {"teacher": "one"})}
+@pytest.fixture
+def opened(request):
+    """Opens a store, and closes it when the test is over."""
+
+    def open_(*arguments, **more):
+        store = OnDisk(*arguments, **more)
+        request.addfinalizer(store.close)
+        return store
+
+    return open_
 
 
 @pytest.mark.parametrize("kind", ("memory", "disk"))
-def test_texts_come_again_in_other_batches_and_other_padding(tmp_path, kind):
-    ask, asked = recall(stores(tmp_path)[kind]())
+def test_texts_come_again_in_other_batches_and_other_padding(tmp_path, opened, kind):
+    ask, asked = recall(opened(tmp_path, {}) if kind == "disk" else InMemory())
     batch = tensors(n=8, longest=7)
     first, inner = ask(batch)
     assert asked == [(8, 7)]
@@ -72,26 +80,25 @@ def test_texts_come_again_in_other_batches_and_other_padding(tmp_path, kind):
     assert asked == [(8, 7), (1, 3)]
 
 
-def test_what_is_on_disk_outlives_the_process_to_the_bit(tmp_path):
+def test_what_is_on_disk_outlives_the_process_to_the_bit(tmp_path, opened):
     batch = tensors(n=8, longest=7)
-    open_ = stores(tmp_path)["disk"]
-    one = open_()
+    one = opened(tmp_path, {})
     first, inner = recall(one)[0](batch)
     one.close()
-    ask, asked = recall(open_())
+    ask, asked = recall(opened(tmp_path, {}))
     second, others = ask(batch)
     assert asked == [] and torch.equal(first[0], second[0])
     assert all(torch.equal(inner[name], others[name]) for name in TAPS)
     ask(tensors(n=3, longest=5, seed=4))  # more is added behind
-    fresh, asked = recall(open_())
+    fresh, asked = recall(opened(tmp_path, {}))
     fresh(tensors(n=3, longest=5, seed=4))
     assert asked == []
 
 
-def test_another_teacher_has_answers_of_its_own(tmp_path):
+def test_another_teacher_has_answers_of_its_own(tmp_path, opened):
     batch = tensors(n=4)
     other = Network(encoders.encoder(seed=3))
-    stored = [OnDisk(tmp_path, {"teacher": fingerprint(net)}) for net in (TEACHER, other)]
+    stored = [opened(tmp_path, {"teacher": fingerprint(net)}) for net in (TEACHER, other)]
     answers = [recall(store, net)[0](batch)[0][0] for store, net in zip(stored, (TEACHER, other), strict=True)]
     assert not torch.allclose(*answers) and len({store.path for store in stored}) == 2
     assert fingerprint(Network(encoders.encoder())) == fingerprint(TEACHER) != fingerprint(other)
@@ -107,7 +114,7 @@ def test_another_teacher_has_answers_of_its_own(tmp_path):
 def test_a_damaged_or_torn_file_is_asked_again_never_believed(tmp_path_factory, place, change):
     folder = tmp_path_factory.mktemp("answers")
     batch = tensors(n=5, longest=6)
-    store = stores(folder)["disk"]()
+    store = OnDisk(folder, {})
     exact = recall(store)[0](batch)
     store.close()
     data = bytearray(store.path.read_bytes())
@@ -117,7 +124,7 @@ def test_a_damaged_or_torn_file_is_asked_again_never_believed(tmp_path_factory, 
     for content in spoilt:
         store.path.write_bytes(content)
         for _ in range(2):  # the second time from what the first one mended
-            again = stores(folder)["disk"]()
+            again = OnDisk(folder, {})
             ask, asked = recall(again)
             found = ask(batch)
             again.close()
@@ -127,10 +134,10 @@ def test_a_damaged_or_torn_file_is_asked_again_never_believed(tmp_path_factory, 
         assert asked == [] or content != spoilt[0]
 
 
-def test_no_more_than_there_is_room_for(tmp_path):
+def test_no_more_than_there_is_room_for(tmp_path, opened):
     kept = Kept(3, (torch.arange(12.0).reshape(3, 4),))
     layout = (Layout("stream", "float32", (-1, 4)),)
-    for store in (InMemory(most_bytes=100), OnDisk(tmp_path, {}, most_bytes=300)):
+    for store in (InMemory(most_bytes=100), opened(tmp_path, {}, most_bytes=300)):
         for name in (b"a", b"b", b"c", b"d", b"e"):
             store.put(sample_key([name]), kept, layout)
         found = [store.get(sample_key([name])) for name in (b"a", b"b", b"c", b"d", b"e")]
@@ -147,13 +154,13 @@ def test_parts_of_a_key_are_kept_apart():
     assert len(sample_key([])) == 16
 
 
-def test_outputs_of_each_token_are_kept_by_token(tmp_path):
+def test_outputs_of_each_token_are_kept_by_token(tmp_path, opened):
     """Where an answer begins and ends: (batch, tokens) scores."""
     proto = TEACHER.structure.copy_proto()
     proto.graph.output.append(next(value for value in proto.graph.value_info if value.name == BLOCK.stream))
     net = Network(Graph.from_proto(proto))
     ask, asked = counted(asking(net, (), CPU))
-    remembered = recalling(ask, OnDisk(tmp_path, {}), "attention_mask", by_token=(1,))
+    remembered = recalling(ask, opened(tmp_path, {}), "attention_mask", by_token=(1,))
     batch = tensors(n=6, longest=7, pad=2)
     exact = remembered(batch)[0]
     again = remembered({name: tensor[3:, :8] for name, tensor in batch.items()})[0]

@@ -59,6 +59,8 @@ class Answers(Protocol):
         """Keep it, as long as there is room; all that are put have the same layout."""
         ...
 
+    def close(self) -> None: ...
+
 
 class InMemory:
     """Up to `most_bytes` of answers."""
@@ -75,6 +77,9 @@ class InMemory:
         if size <= self._left:
             self._left -= size
             self._known[key] = Kept(kept.tokens, tuple(tensor.clone() for tensor in kept.tensors))
+
+    def close(self) -> None:
+        self._known.clear()
 
 
 class OnDisk:

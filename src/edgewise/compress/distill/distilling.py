@@ -12,8 +12,8 @@ from torch import nn
 
 from edgewise.compress.distill.blending import Kept, Learner
 from edgewise.compress.distill.mapping import MAPPINGS, Mapped
-from edgewise.compress.distill.teacher import Teacher, fingerprint
-from edgewise.compress.distill.teaching import ANSWERS, AnswersAre, Teaching, learning, prepared
+from edgewise.compress.distill.teacher import Teacher
+from edgewise.compress.distill.teaching import ANSWERS, AnswersAre, Teaching, answers_kept, learning, prepared
 from edgewise.errors import InvalidInput
 from edgewise.models.network import Network
 from edgewise.tasks import TrainingTask
@@ -76,32 +76,31 @@ def distill(
     teaching = Teaching()
     if teacher is not None and (weight or any(weights.values())):
         teaching = prepared(model, teacher, **weights, kept=kept, relation_layer=relation_layer, mapping=mapping, mask=mask, seed=seed)
-    if teacher is not None and cache is None and checkpoint is not None and teaching.remembers and fingerprint(teacher):
-        cache = checkpoint / "answers"
-    task, objective, notes, weight = learning(
-        task, teacher, weight=weight, temperature=temperature, answers=answers, teaching=teaching, precision=precision, cache=cache
-    )
 
     def tell(at: Progress) -> None:
         if progress:
             progress(at.said("distilling"), at.done)
 
-    trained = train(
-        Learner(model, teaching.projections) if teaching.projections else model,
-        task,
-        epochs=epochs,
-        batch_size=batch_size,
-        objective=objective,
-        optimizer=optimizer,
-        learning_rate=LEARNING_RATE.get(optimizer, 0.0) if learning_rate is None else learning_rate,
-        precision=precision,
-        stopper=stopper,
-        max_seconds=max_seconds,
-        seed=seed,
-        checkpoint=checkpoint,
-        identity={"weight": weight, "temperature": temperature, "answers": answers, **inner},
-        progress=tell,
-    )
+    with answers_kept(teaching, teacher, precision=precision, cache=cache, checkpoint=checkpoint) as store:
+        task, objective, notes, weight = learning(
+            task, teacher, weight=weight, temperature=temperature, answers=answers, teaching=teaching, store=store
+        )
+        trained = train(
+            Learner(model, teaching.projections) if teaching.projections else model,
+            task,
+            epochs=epochs,
+            batch_size=batch_size,
+            objective=objective,
+            optimizer=optimizer,
+            learning_rate=LEARNING_RATE.get(optimizer, 0.0) if learning_rate is None else learning_rate,
+            precision=precision,
+            stopper=stopper,
+            max_seconds=max_seconds,
+            seed=seed,
+            checkpoint=checkpoint,
+            identity={"weight": weight, "temperature": temperature, "answers": answers, **inner},
+            progress=tell,
+        )
     net = trained.model.student if isinstance(trained.model, Learner) else trained.model
     touched, skipped = _account(_weights(model), _weights(net))
     return Compressed(net, touched, skipped, (*notes, *told(trained, max_seconds)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import nn
 from edgewise.compress.distill.answers import Answers, InMemory, OnDisk
 from edgewise.compress.distill.blending import Kept, Term, blended, hidden_term, layers_term, relations_term
 from edgewise.compress.distill.mapping import Mapped, mapped
-from edgewise.compress.distill.teacher import Ask, Teacher, asking, fingerprint, graph_of, recalling, remembering
+from edgewise.compress.distill.teacher import Teacher, asking, fingerprint, graph_of, recalling, remembering
 from edgewise.errors import InvalidData, InvalidInput
 from edgewise.graph import Graph
 from edgewise.graph.blocks import attention_mask
@@ -98,23 +99,30 @@ def prepared(
     return Teaching(tuple(terms), projections, mask, by_token, along, trim, tuple(notes))
 
 
-def asked(teaching: Teaching, teacher: Teacher, device: torch.device, *, precision: str, cache: Path | None) -> Ask:
-    """The teacher to ask; texts are remembered sample by sample. cache: a folder for the answers, else they are kept in memory.
+@contextmanager
+def answers_kept(
+    teaching: Teaching, teacher: Teacher | None, *, precision: str, cache: Path | None, checkpoint: Path | None
+) -> Iterator[Answers | None]:
+    """Where answers to texts are kept: in the folder `cache`, or beside the checkpoint, or else in memory; None for what are no texts.
 
     Raises InvalidInput for a cache of a teacher that nothing identifies.
     """
-    ask = asking(teacher, teaching.names, device)
-    if teaching.mask is None or not teaching.remembers:
+    if teacher is None or not teaching.remembers:
         if cache is not None:
             raise InvalidInput("cache= keeps answers to texts, and no input of the model tells padding apart; leave it out, or give mask=")
-        return ask
+        yield None
+        return
+    folder = cache or (checkpoint / "answers" if checkpoint else None)
+    known = fingerprint(teacher) if folder else None
+    if cache is not None and known is None:
+        raise InvalidInput("cache= needs a teacher that can be told from another: a torch module, or one that has a `graph`")
     store: Answers = InMemory()
-    if cache is not None:
-        known = fingerprint(teacher)
-        if known is None:
-            raise InvalidInput("cache= needs a teacher that can be told from another: a torch module, or one that has a `graph`")
-        store = OnDisk(cache, {"teacher": known, "tensors": [*teaching.names], "precision": precision, "trim": teaching.trim})
-    return recalling(ask, store, teaching.mask, by_token=teaching.by_token, along=teaching.along, trim=teaching.trim)
+    if folder is not None and known is not None:
+        store = OnDisk(folder, {"teacher": known, "tensors": [*teaching.names], "precision": precision, "trim": teaching.trim})
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def learning(
@@ -125,13 +133,13 @@ def learning(
     temperature: float,
     answers: AnswersAre = "auto",
     teaching: Teaching | None = None,
-    precision: str = "fp32",
-    cache: Path | None = None,
+    store: Answers | None = None,
     remember: bool = False,
 ) -> tuple[TrainingTask, Objective | None, list[str], float]:
     """The task and the objective to train on (None: the task's own loss), what is to be said of it, and the weight that it came to.
 
-    Without labels the teacher is all that is learned from. remember: its answers are kept, for the batches that come again.
+    Without labels the teacher is all that is learned from. store: where its answers to texts are kept; remember: those to whole batches
+    are, for the batches that come again.
     Raises InvalidData for weight 0 where there are no labels.
     """
     notes = []
@@ -144,7 +152,9 @@ def learning(
     known = teaching or Teaching()
     if teacher is None or not (weight or known.terms):
         return task, None, notes, weight
-    ask = asked(known, teacher, place("auto"), precision=precision, cache=cache)
+    ask = asking(teacher, known.names, place("auto"))
+    if store is not None and known.mask is not None:
+        ask = recalling(ask, store, known.mask, by_token=known.by_token, along=known.along, trim=known.trim)
     if remember:
         ask = remembering(ask)
     objective = blended(
