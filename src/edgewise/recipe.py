@@ -25,8 +25,8 @@ Level = Literal["module", "graph", "package"]
 LEVELS: tuple[Level, ...] = ("module", "graph", "package")
 
 # Parameters that `apply` supplies and a recipe's text doesn't: what the model is for, where it will run, what it learns from, what is
-# known of inner tensors, where an interrupted pass keeps its state, when it is hopeless, how to tell of progress.
-SUPPLIED = ("task", "device", "table", "calibration", "execution", "teacher", "kept", "checkpoint", "stopper", "progress")
+# known of inner tensors, where an interrupted pass keeps its state and a teacher's answers, when it is hopeless, how to tell of progress.
+SUPPLIED = ("task", "device", "table", "calibration", "execution", "teacher", "kept", "checkpoint", "cache", "stopper", "progress")
 
 
 @dataclass(frozen=True)

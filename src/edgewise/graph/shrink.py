@@ -14,6 +14,7 @@ from edgewise.graph.canonical import remove_unused
 from edgewise.graph.coupling import Walk, integer, number
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import all_names, fresh
+from edgewise.graph.origins import note_origins
 from edgewise.graph.parts import Coupling, Part, parts, residual_sum
 from edgewise.graph.settling import absorb, settle
 from edgewise.graph.shapes import inferred
@@ -65,6 +66,7 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), tensor.name))
     if cut:
         remove_unused(proto)
+    note_origins(proto, stays)
     proto, notes = inferred(proto)
     return Graph.from_proto(proto, (*graph.notes, *notes))
 
