@@ -12,6 +12,7 @@ from edgewise.errors import InvalidInput
 from edgewise.graph.atoms import Labels
 from edgewise.graph.canonical import remove_unused
 from edgewise.graph.coupling import Walk, integer, number
+from edgewise.graph.coupling_shapes import target as reshape_target
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import all_names, fresh
 from edgewise.graph.parts import Coupling, Part, parts, residual_sum
@@ -100,13 +101,16 @@ def _attributes(node: onnx.NodeProto, walk: Walk, stays: Mapping[str, list[np.nd
         if whole is not None and not whole.all() and len(node.input) < 2:
             # Equal shares need not be equal any more; `_rewritten_constants` fills the sizes in.
             for name in ("num_outputs", "split"):
-                for old in [one for one in node.attribute if one.name == name]:
-                    node.attribute.remove(old)
+                _unset(node, name)
+
+
+def _unset(node: onnx.NodeProto, name: str) -> None:
+    for old in [one for one in node.attribute if one.name == name]:
+        node.attribute.remove(old)
 
 
 def _set(node: onnx.NodeProto, name: str, value: int) -> None:
-    for old in [one for one in node.attribute if one.name == name]:
-        node.attribute.remove(old)
+    _unset(node, name)
     node.attribute.append(helper.make_attribute(name, value))
 
 
@@ -128,6 +132,10 @@ def _rewritten_constants(proto: onnx.ModelProto, walk: Walk, stays: Mapping[str,
         if node.op_type in ("Reshape", "Expand", "Resize"):
             position = 3 if node.op_type == "Resize" else 1
             target = walk.index.constant(node.input[position]) if len(node.input) > position else None
+            if target is None and node.op_type == "Reshape":
+                computed = reshape_target(walk, node)
+                target = None if computed is None else np.array(computed, np.int64)
+                _unset(node, "allowzero")
             if target is not None and target.dtype == np.int64:
                 new = target.copy()
                 offset = len(out[0]) - len(new)

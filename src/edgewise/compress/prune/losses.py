@@ -15,6 +15,7 @@ from edgewise.compress.prune.importance import CRITERIA
 from edgewise.compress.prune.moments import Moments
 from edgewise.graph import Part
 from edgewise.models.network import Network
+from edgewise.models.running import Run
 
 Progress = Callable[[str, float], None]
 
@@ -60,30 +61,62 @@ def losses(
     done = 0
     found: dict[str, dict[int, float]] = {}
     for part in parts:
+        widths = sorted((width for width in ladders[part.name] if width < part.units), reverse=True)
         lost = 0.0
-        found[part.name] = {}
-        for width in sorted(ladders[part.name], reverse=True):
-            if width < part.units:
-                narrow = without(network, part, ranking[part.name].keep(width), data, repair=repair, moments=moments)
-                # A few samples can make less look better: the solver must not take noise for a gain.
-                lost = max(lost, divergence(dense, answers(narrow, data)))
+        found[part.name] = {part.units: lost}
+        keeps = [ranking[part.name].keep(width) for width in widths]
+        for width, other in zip(widths, _narrowed(network, part, keeps, data, repair=repair, moments=moments), strict=True):
+            # A few samples can make less look better: the solver must not take noise for a gain.
+            lost = max(lost, divergence(dense, other))
             found[part.name][width] = lost
-            done += 1
-            progress(f"what {part.name} is worth", 0.4 + 0.5 * done / total)
+        done += len(ladders[part.name])
+        progress(f"what {part.name} is worth", 0.4 + 0.5 * done / total)
+    return found
+
+
+def _narrowed(
+    network: Network, part: Part, keeps: Sequence[Sequence[int]], data: Data, *, repair: bool, moments: Moments | None
+) -> list[list[torch.Tensor]]:
+    """The answers, batch by batch, with nothing but the units of each of `keeps` read. What stands before the part is computed once."""
+    changed = changes(network, part, keeps, data, repair=repair, moments=moments)
+    readers = {one.node for one in part.slices if one.role == "in"}
+    first = next(node.name for node in network.structure.proto.graph.node if node.name in readers)
+    output = network.structure.signature.outputs[0].name
+    found: list[list[torch.Tensor]] = [[] for _ in keeps]
+    with evaluating(network), torch.inference_mode():
+        for batch in data.batches:
+            run = Run(network, tensors(network, batch))
+            run.until(first)
+            for answer, weights in zip(found, changed, strict=True):
+                answer.append(run.fork(weights).finish()[output])
+    return found
+
+
+def changes(
+    network: Network, part: Part, keeps: Sequence[Sequence[int]], data: Data, *, repair: bool, moments: Moments | None = None
+) -> list[dict[str, torch.Tensor]]:
+    """For each of `keeps` the weights with which nothing reads other units of `part`; with `repair`, those that stay make up for them."""
+    if repair:
+        return obs.changes(network, part, keeps, data, moments=moments)
+    found = []
+    for keep in keeps:
+        gone = np.setdiff1d(np.arange(part.units), np.asarray(keep, np.int64))
+        changed: dict[str, torch.Tensor] = {}
+        for one in part.slices:
+            if one.role == "in":
+                weight = changed.get(one.tensor, network.weight(one.tensor).detach())
+                changed[one.tensor] = weight.index_fill(one.axis, torch.from_numpy(one.indices[gone].reshape(-1)).to(weight.device), 0.0)
+        found.append(changed)
     return found
 
 
 def without(network: Network, part: Part, keep: Sequence[int], data: Data, *, repair: bool, moments: Moments | None = None) -> Network:
     """A copy of `network` in which nothing reads the units of `part` but `keep`; with `repair`, these make up for the others."""
-    if repair:
-        return obs.update(network, part, keep, data, moments=moments)
+    (changed,) = changes(network, part, [keep], data, repair=repair, moments=moments)
     found = copy.deepcopy(network)
-    gone = np.setdiff1d(np.arange(part.units), np.asarray(keep, np.int64))
     with torch.no_grad():
-        for one in part.slices:
-            if one.role == "in":
-                weight = found.weight(one.tensor)
-                weight.index_fill_(one.axis, torch.from_numpy(one.indices[gone].reshape(-1)), 0.0)
+        for name, value in changed.items():
+            found.weight(name).copy_(value)
     return found
 
 
