@@ -31,19 +31,9 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
     """
     coupling = coupling or parts(graph)
     walk = coupling.walk
-    gone = np.zeros(walk.atoms.count, bool)  # by class
-    cut: list[Part] = []
-    for name, units in keep.items():
-        part = _checked(coupling, name, units)
-        lost = np.setdiff1d(np.arange(part.units), np.asarray(units, np.int64))
-        for one in part.slices[:1]:
-            labels = walk.of(one.tensor)[one.axis]
-            if labels is not None:
-                gone[walk.settled.classes[labels[one.indices[lost].reshape(-1)]]] = True
-        if not len(units):
-            cut.append(part)
+    stays = positions(coupling, keep)
+    cut = [coupling.part(name) for name, units in keep.items() if not len(units)]
     proto = graph.copy_proto()
-    stays = {name: _kept(walk, axes, gone) for name, axes in walk.axes.items()}
     constants = _branches(proto, walk, cut)
     if cut:
         remove_unused(proto)
@@ -68,6 +58,23 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
         remove_unused(proto)
     proto, notes = inferred(proto)
     return Graph.from_proto(proto, (*graph.notes, *notes))
+
+
+def positions(coupling: Coupling, keep: Mapping[str, Sequence[int]]) -> dict[str, list[np.ndarray | None]]:
+    """What `shrink` leaves of every tensor: its name -> for each axis which positions stay, (length,) bool; None where none can go.
+
+    Raises InvalidInput as `shrink` does.
+    """
+    walk = coupling.walk
+    gone = np.zeros(walk.atoms.count, bool)  # by class
+    for name, units in keep.items():
+        part = _checked(coupling, name, units)
+        lost = np.setdiff1d(np.arange(part.units), np.asarray(units, np.int64))
+        for one in part.slices[:1]:
+            labels = walk.of(one.tensor)[one.axis]
+            if labels is not None:
+                gone[walk.settled.classes[labels[one.indices[lost].reshape(-1)]]] = True
+    return {name: _kept(walk, axes, gone) for name, axes in walk.axes.items()}
 
 
 def _checked(coupling: Coupling, name: str, units: Sequence[int]) -> Part:

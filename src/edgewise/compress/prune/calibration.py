@@ -52,3 +52,16 @@ def tensors(network: Network, batch: Inputs | Mapping[str, np.ndarray]) -> dict[
     """A batch as the network takes it, where its weights are."""
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     return {name: torch.as_tensor(np.ascontiguousarray(value)).to(device) for name, value in batch.items()}
+
+
+def present(batch: Inputs) -> np.ndarray | None:
+    """(batch, tokens) bool: where a sequence goes on, False where it is filled up to the length of the others; None without such a mask.
+
+    A mask is an input of whole numbers (batch, tokens), each row of which is ones first and then zeros.
+    """
+    for array in batch.values():
+        if array.ndim == 2 and array.dtype.kind in "biu" and (array[:, 0] == 1).all() and np.isin(array, (0, 1)).all():
+            mask: np.ndarray = array.astype(bool)
+            if (mask[:, :-1] >= mask[:, 1:]).all():
+                return mask
+    return None
