@@ -318,7 +318,7 @@ def test_a_frozen_norm_and_a_statistic_that_is_a_weight_too() -> None:
 
 
 def test_nothing_is_kept_that_nobody_reads() -> None:
-    plan = Network(exported("densenet_like")).plan
+    plan = Network(exported("densenet_like"))._plan
     outputs = {plan.slots[spec.name] for spec in exported("densenet_like").signature.outputs}
     for steps in (plan.training, plan.evaluation):
         made = [slot for step in steps for slot in step.outputs]

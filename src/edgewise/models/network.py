@@ -17,7 +17,7 @@ from edgewise.graph.folding import FLOATS
 from edgewise.graph.sparsity import sparse_weights
 from edgewise.graph.trainable import fixed_weights
 from edgewise.models.binding import to_proto, to_tensor
-from edgewise.models.plan import execute, make_plan
+from edgewise.models.plan import Plan, execute, make_plan
 
 # Inputs that are weights by their place.
 _WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -60,13 +60,13 @@ class Network(nn.Module):
         self.structure = graph
         index = Index(graph)
         statistics = _statistics(index)
-        self.plan = make_plan(graph, {*_trained(graph, index, statistics), *statistics})
+        self._plan = make_plan(graph, {*_trained(graph, index, statistics), *statistics})
         self._inputs = tuple(spec.name for spec in graph.signature.inputs)
         self._outputs = tuple(spec.name for spec in graph.signature.outputs)
-        self._held = tuple((slot, escaped(name)) for slot, name in self.plan.held)
-        for _, name in self.plan.held:
+        self._held = tuple((slot, escaped(name)) for slot, name in self._plan.held)
+        for _, name in self._plan.held:
             tensor = to_tensor(index.initializers[name])
-            if name in self.plan.constants:
+            if name in self._plan.constants:
                 self.register_buffer(escaped(name), tensor, persistent=False)
             elif name in statistics:
                 self.register_buffer(escaped(name), tensor)
@@ -81,7 +81,7 @@ class Network(nn.Module):
         if len(inputs) > len(self._inputs) or given.keys() & named.keys():
             raise InvalidInput(f"{len(inputs)} inputs in order and {', '.join(named) or 'none'} by name; {self._wants()}")
         values = self._execute(given | named, ())
-        outputs = tuple(values[self.plan.slots[name]] for name in self._outputs)
+        outputs = tuple(values[self._plan.slots[name]] for name in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def run(self, inputs: Mapping[str, Tensor], taps: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -89,11 +89,28 @@ class Network(nn.Module):
 
         Raises InvalidInput for a name that the graph doesn't have, or an input that is missing.
         """
-        slots = self.plan.slots
+        slots = self._plan.slots
         if unknown := [name for name in taps if name not in slots]:
             raise InvalidInput(f"there is no tensor {unknown[0]!r} to tap; `Index(network.structure).tensors` lists them")
         values = self._execute(inputs, [slots[name] for name in taps])
         return {name: values[slots[name]] for name in dict.fromkeys((*self._outputs, *taps))}
+
+    @property
+    def plan(self) -> Plan:
+        """The order of work; never changes."""
+        return self._plan
+
+    def filled(self, inputs: Mapping[str, Tensor]) -> list[Any]:
+        """The plan's slots with inputs and weights in them, where a pass begins. Raises InvalidInput for other inputs than the graph's."""
+        if inputs.keys() != set(self._inputs):
+            raise InvalidInput(f"got {', '.join(inputs) or 'nothing'}; {self._wants()}")
+        values = list(self._plan.blank)
+        for name, tensor in inputs.items():
+            values[self._plan.slots[name]] = tensor
+        parameters, buffers = self._parameters, self._buffers
+        for slot, key in self._held:
+            values[slot] = parameters[key] if key in parameters else buffers[key]
+        return values
 
     def weight(self, name: str) -> Tensor:
         """The parameter or buffer of an initializer. Change it in place, under no_grad."""
@@ -105,7 +122,7 @@ class Network(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and running statistics by initializer, in the order in which the graph reads them."""
-        return {name: self.weight(name) for _, name in self.plan.held if name not in self.plan.constants}
+        return {name: self.weight(name) for _, name in self._plan.held if name not in self._plan.constants}
 
     def masks(self) -> dict[str, Tensor]:
         """Of the sparse weights by initializer: True where an element may be other than zero. Change them in place, with the weights."""
@@ -114,42 +131,29 @@ class Network(nn.Module):
     def to_graph(self) -> Graph:
         """The structure with the weights as they are now, batch norms kept. `edgewise.graph.fold` makes it ready for engines."""
         proto = self.structure.copy_proto()
-        held = {name for _, name in self.plan.held}
+        held = {name for _, name in self._plan.held}
         for tensor in proto.graph.initializer:
             if tensor.name in held:
                 tensor.CopyFrom(to_proto(self.weight(tensor.name), tensor))
         return Graph.from_proto(proto, self.structure.notes)
 
     def extra_repr(self) -> str:
-        return f"{len(self.plan.evaluation)} nodes, {sum(p.numel() for p in self.parameters())} parameters, {self.structure.signature}"
+        return f"{len(self._plan.evaluation)} nodes, {sum(p.numel() for p in self.parameters())} parameters, {self.structure.signature}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         """What never changes is shared between copies: the structure, and the plan made from it."""
-        memo[id(self.structure)], memo[id(self.plan)] = self.structure, self.plan
+        memo[id(self.structure)], memo[id(self._plan)] = self.structure, self._plan
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
         return twin
 
-    def filled(self, inputs: Mapping[str, Tensor]) -> list[Any]:
-        """The plan's slots with inputs and weights in them, where a pass begins. Raises InvalidInput for other inputs than the graph's."""
-        if inputs.keys() != set(self._inputs):
-            raise InvalidInput(f"got {', '.join(inputs) or 'nothing'}; {self._wants()}")
-        values = list(self.plan.blank)
-        for name, tensor in inputs.items():
-            values[self.plan.slots[name]] = tensor
-        parameters, buffers = self._parameters, self._buffers
-        for slot, key in self._held:
-            values[slot] = parameters[key] if key in parameters else buffers[key]
-        return values
-
     def _execute(self, inputs: Mapping[str, Tensor], taps: Sequence[int]) -> list[Any]:
-        values = self.filled(inputs)
+        values, buffers = self.filled(inputs), self._buffers
         if self.training:
-            buffers = self._buffers
             for slot, _, mask in self._masked:
                 values[slot] = values[slot] * buffers[mask]
-        execute(self.plan.training if self.training else self.plan.evaluation, values, frozenset(taps))
+        execute(self._plan.training if self.training else self._plan.evaluation, values, frozenset(taps))
         return values
 
     def _mask(self, sparse: frozenset[str]) -> tuple[tuple[int, str, str], ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,8 @@ from edgewise.compress.prune import obs
 from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.importance import CRITERIA
 from edgewise.compress.prune.moments import Moments
-from edgewise.graph import Part
+from edgewise.compress.prune.narrowing import changes, narrowed
+from edgewise.graph import Coupling, Part
 from edgewise.models.network import Network
 from edgewise.models.running import Run
 
@@ -46,6 +46,7 @@ def ranked(
 
 def losses(
     network: Network,
+    coupling: Coupling,
     parts: Sequence[Part],
     ranking: Mapping[str, Ranking],
     ladders: Mapping[str, Sequence[int]],
@@ -65,7 +66,7 @@ def losses(
         lost = 0.0
         found[part.name] = {part.units: lost}
         keeps = [ranking[part.name].keep(width) for width in widths]
-        for width, other in zip(widths, _narrowed(network, part, keeps, data, repair=repair, moments=moments), strict=True):
+        for width, other in zip(widths, _answers(network, coupling, part, keeps, data, repair, moments), strict=True):
             # A few samples can make less look better: the solver must not take noise for a gain.
             lost = max(lost, divergence(dense, other))
             found[part.name][width] = lost
@@ -74,10 +75,15 @@ def losses(
     return found
 
 
-def _narrowed(
-    network: Network, part: Part, keeps: Sequence[Sequence[int]], data: Data, *, repair: bool, moments: Moments | None
-) -> list[list[torch.Tensor]]:
-    """The answers, batch by batch, with nothing but the units of each of `keeps` read. What stands before the part is computed once."""
+def _answers(
+    network: Network, coupling: Coupling, part: Part, keeps: Sequence[Sequence[int]], data: Data, repair: bool, moments: Moments | None
+) -> Iterator[list[torch.Tensor]]:
+    """For each of `keeps` the answers, batch by batch, of the network with these units of `part` alone."""
+    if part.kind == "hidden":  # what isn't read still counts in layer norms: only a network that is narrow can tell
+        for keep in keeps:
+            yield answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), data)
+        return
+    # Elsewhere the weights that read it tell, and what stands before them is computed once.
     changed = changes(network, part, keeps, data, repair=repair, moments=moments)
     readers = {one.node for one in part.slices if one.role == "in"}
     first = next(node.name for node in network.structure.proto.graph.node if node.name in readers)
@@ -89,35 +95,7 @@ def _narrowed(
             run.until(first)
             for answer, weights in zip(found, changed, strict=True):
                 answer.append(run.fork(weights).finish()[output])
-    return found
-
-
-def changes(
-    network: Network, part: Part, keeps: Sequence[Sequence[int]], data: Data, *, repair: bool, moments: Moments | None = None
-) -> list[dict[str, torch.Tensor]]:
-    """For each of `keeps` the weights with which nothing reads other units of `part`; with `repair`, those that stay make up for them."""
-    if repair:
-        return obs.changes(network, part, keeps, data, moments=moments)
-    found = []
-    for keep in keeps:
-        gone = np.setdiff1d(np.arange(part.units), np.asarray(keep, np.int64))
-        changed: dict[str, torch.Tensor] = {}
-        for one in part.slices:
-            if one.role == "in":
-                weight = changed.get(one.tensor, network.weight(one.tensor).detach())
-                changed[one.tensor] = weight.index_fill(one.axis, torch.from_numpy(one.indices[gone].reshape(-1)).to(weight.device), 0.0)
-        found.append(changed)
-    return found
-
-
-def without(network: Network, part: Part, keep: Sequence[int], data: Data, *, repair: bool, moments: Moments | None = None) -> Network:
-    """A copy of `network` in which nothing reads the units of `part` but `keep`; with `repair`, these make up for the others."""
-    (changed,) = changes(network, part, [keep], data, repair=repair, moments=moments)
-    found = copy.deepcopy(network)
-    with torch.no_grad():
-        for name, value in changed.items():
-            found.weight(name).copy_(value)
-    return found
+    yield from found
 
 
 def answers(network: Network, data: Data) -> list[torch.Tensor]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgewise.compress.prune.calibration import Data, evaluating, present, tensors
+from edgewise.compress.prune.calibration import Data, evaluating, flattened, present, tensors
 from edgewise.compress.prune.obs import DAMPING
 from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
 from edgewise.graph import Index
@@ -131,7 +131,7 @@ def _product(narrow: Network, stage: _Stage, reader: Reader, passes: list[Pass],
         target = _target(dense, run, stage, stays)
         x = run.value(reader.data).movedim(reader.channel, -1)
         if target is not None and target.shape[:-1] == x.shape[:-1]:
-            sums.add(_flat(x, mask), _flat(target, mask), product=True)
+            sums.add(flattened(x, mask), flattened(target, mask), product=True)
     if sums.count < LEAST_ROWS * reader.columns:
         return
     before = matrix(narrow.weight(reader.weight).cpu().double(), reader)[0]
@@ -156,7 +156,7 @@ def _norm(narrow: Network, stage: _Stage, passes: list[Pass], stays: Positions, 
         target = _target(dense, run, stage, stays)
         z = _normalised(stage.node, run.value(stage.node.input[0]))
         if target is not None and target.shape == z.shape:
-            sums.add(_flat(z, mask), _flat(target, mask), product=False)
+            sums.add(flattened(z, mask), flattened(target, mask), product=False)
     scale = narrow.weight(stage.node.input[1])
     if sums.count < LEAST_ROWS:
         return
@@ -190,9 +190,3 @@ def _target(dense: Run, run: Run, stage: _Stage, stays: Positions) -> Tensor | N
         return whole
     there = run.known(stage.other)
     return None if there is None or there.shape != whole.shape else whole - there
-
-
-def _flat(values: Tensor, mask: np.ndarray | None) -> Tensor:
-    if mask is not None and values.ndim == 3 and values.shape[:2] == mask.shape:
-        return values[torch.from_numpy(mask).to(values.device)]
-    return values.reshape(-1, values.shape[-1])
