@@ -74,6 +74,8 @@ def test_a_pruned_network_gives_what_the_whole_one_gives_when_nothing_reads_the_
     generator = np.random.default_rng(1)
     masked, keep = graph, {}
     for part in coupling.parts:
+        if part.kind == "hidden":  # see test_hidden.py: what is not read still counts in the statistics of a layer norm
+            continue
         stay = np.sort(generator.choice(part.units, max(1, part.units // 2), replace=False))
         keep[part.name] = stay.tolist()
         masked = unread(masked, part, np.setdiff1d(np.arange(part.units), stay))
@@ -88,6 +90,8 @@ def test_a_pruned_network_gives_what_the_whole_one_gives_when_nothing_reads_the_
 def test_one_part_at_a_time_too() -> None:
     graph, example = exported("vit_like")
     for part in parts(graph).parts:
+        if part.kind == "hidden":
+            continue
         small = shrink(graph, {part.name: list(range(1, part.units))})
         expected = answers(unread(graph, part, np.array([0])), example)
         for got, whole in zip(answers(small, example), expected, strict=True):
@@ -109,8 +113,8 @@ def test_a_residual_net_has_streams_and_inner_channels() -> None:
 def test_heads_of_an_attention_and_units_of_its_feed_forward_block() -> None:
     graph, _ = exported("vit_like")
     kinds = [part.kind for part in parts(graph).parts]
-    assert "heads" in kinds and "neurons" in kinds
-    assert any("LayerNormalization" in reason or "Reduce" in reason for reason in parts(graph).fixed.values())
+    # Both attentions, in matrix products and as torch's own function.
+    assert sorted(kinds) == ["heads", "heads", "hidden", "neurons", "neurons"]
 
 
 def test_a_whole_branch_goes() -> None:

@@ -11,7 +11,7 @@ from edgewise.graph.index import Index
 from edgewise.graph.parts import Coupling, Part, Slice, found_again, parts
 from edgewise.graph.reading import canonical, read
 from edgewise.graph.shapes import infer_shapes, set_axes, set_batch
-from edgewise.graph.shrink import shrink
+from edgewise.graph.shrink import positions, shrink
 from edgewise.graph.sparsity import mark_sparse, sparse_weights
 from edgewise.graph.trainable import trainable
 
@@ -31,6 +31,7 @@ __all__ = [
     "mark_sparse",
     "parameters",
     "parts",
+    "positions",
     "read",
     "rename_inputs",
     "replace_nodes",

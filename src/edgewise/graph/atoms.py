@@ -32,6 +32,7 @@ class Atoms:
         self.count = 0
         self.choices: list[Choice] = []
         self.together: list[np.ndarray] = []  # axes along which two activations are multiplied batch by batch: attention heads
+        self.normed: list[np.ndarray] = []  # axes that a layer norm takes its statistics over
         self._edges: list[tuple[np.ndarray, np.ndarray]] = []
         self._frozen: list[tuple[np.ndarray, str]] = []
 

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from edgewise.graph.atoms import Atoms, Labels
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index, subgraphs, used_by
+from edgewise.graph.probing import followed
 from edgewise.graph.shapes import infer_shapes
 
 Role = Literal["out", "in", "along"]
@@ -51,6 +52,7 @@ class Walk:
 
         self.graph = infer_shapes(graph)
         self.index = Index(self.graph)
+        self._followed = followed(self.graph.proto)
         self.atoms = Atoms()
         self.axes: dict[str, list[Labels]] = {}
         self.uses: list[Use] = []
@@ -75,7 +77,7 @@ class Walk:
         self.settled = self.atoms.settle()
 
     def shape(self, tensor: str) -> Shape | None:
-        return self.index.shape(tensor)
+        return self._followed[tensor] if tensor in self._followed else self.index.shape(tensor)
 
     def of(self, tensor: str) -> list[Labels]:
         return self.axes.get(tensor, [])

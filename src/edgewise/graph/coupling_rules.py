@@ -177,8 +177,23 @@ def batch_norm(walk: Walk, node: onnx.NodeProto) -> None:
     walk.axes[node.output[0]] = x
 
 
+def layer_norm(walk: Walk, node: onnx.NodeProto) -> None:
+    """LayerNormalization and its kind over one axis, the last: positions may go, with their scale and shift; the statistics then are of
+    those that stay (a part of kind "hidden"). Over several axes at once, all of them stay."""
+    x = list(walk.of(node.input[0]))
+    scales = [walk.of(name) for name in node.input[1:] if name]
+    if not x or integer(node, "axis", -1) % len(x) != len(x) - 1 or any(len(scale) != 1 for scale in scales):
+        normalised_over(walk, node)
+        return
+    for scale in scales:
+        x[-1] = walk.unite(x[-1], scale[0], node)
+    if x[-1] is not None:
+        walk.atoms.normed.append(x[-1])
+    walk.axes[node.output[0]] = x
+
+
 def normalised_over(walk: Walk, node: onnx.NodeProto) -> None:
-    """LayerNormalization and its kind, Softmax: statistics over axes from `axis` on, which therefore stay whole."""
+    """Softmax and its kind: taken over axes from `axis` on, which therefore stay whole."""
     x = list(walk.of(node.input[0]))
     axis = integer(node, "axis", -1)
     last = node.op_type in ("Softmax", "LogSoftmax", "Hardmax")
@@ -244,7 +259,8 @@ _UNARY = names(
 _ELEMENTWISE = names("Add Sub Mul Div Pow Mod Max Min Sum Mean Where PRelu And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual")
 _REDUCE = names("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare")
 _POOL = names("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool")
-_OVER = names("Softmax LogSoftmax Hardmax LayerNormalization RMSNormalization SimplifiedLayerNormalization LpNormalization")
+_OVER = names("Softmax LogSoftmax Hardmax LpNormalization")
+_LAYER_NORM = names("LayerNormalization RMSNormalization SimplifiedLayerNormalization")
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_UNARY, unary),
@@ -252,6 +268,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_REDUCE, reduce),
     **dict.fromkeys(_POOL, pool),
     **dict.fromkeys(_OVER, normalised_over),
+    **dict.fromkeys(_LAYER_NORM, layer_norm),
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "Gemm": gemm,

@@ -24,7 +24,24 @@ def transpose(walk: Walk, node: onnx.NodeProto) -> None:
 
 
 def squeeze(walk: Walk, node: onnx.NodeProto) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze. A target that is computed has to be one that constants can say: `shrink` puts them there."""
+    if node.op_type == "Reshape" and constant(walk, node, 1) is None and target(walk, node) is None:
+        walk.opaque(node, f"the target shape of Reshape {node.name} is computed")
+        walk.axes[node.output[0]] = [None] * len(walk.shape(node.output[0]) or ())
+        return
     _reshape(walk, node, walk.shape(node.input[0]), walk.shape(node.output[0]))
+
+
+def target(walk: Walk, node: onnx.NodeProto) -> list[int] | None:
+    """The target of a Reshape as constants: 0 for an axis that stays as it is, -1 for one that is open otherwise; None where two are."""
+    before, after = walk.shape(node.input[0]), walk.shape(node.output[0])
+    if before is None or after is None:
+        return None
+    found = [
+        axis if isinstance(axis, int) else 0 if axis is not None and i < len(before) and before[i] == axis else -1
+        for i, axis in enumerate(after)
+    ]
+    return found if found.count(-1) < 2 else None
 
 
 def _reshape(walk: Walk, node: onnx.NodeProto, before: Any, after: Any) -> None:

@@ -12,7 +12,7 @@ import onnx
 from edgewise.graph.coupling import Role, Use, Walk
 from edgewise.graph.graph import Graph
 
-Kind = Literal["channels", "neurons", "heads"]
+Kind = Literal["channels", "neurons", "heads", "hidden"]
 
 _DOTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # What may stand between the last layer of a branch and the residual sum that it ends in.
@@ -39,7 +39,9 @@ class Slice:
 class Part:
     """Units of one kind, any of which may be removed; what belongs to one goes as a whole.
 
-    kind: "channels" (of convolutions: filters), "neurons" (of dense layers, units of a feed-forward block), "heads" (of an attention).
+    kind: "channels" (of convolutions: filters), "neurons" (of dense layers, units of a feed-forward block), "heads" (of an attention),
+    "hidden" (positions of a stream that layer norms normalise: with one gone, the others' mean and variance change, so that removing
+    isn't the same as not reading).
     removable: all of them may go, because they are the inside of a branch that ends in a residual sum: pruning in depth.
     """
 
@@ -96,6 +98,7 @@ def parts(graph: Graph) -> Coupling:
     for root, held in places.items():
         families.setdefault(tuple((tensor, axis, len(found)) for (tensor, axis), found in held.items()), []).append(root)
     heads = {int(root) for labels in walk.atoms.together for root in classes[labels]}
+    normed = {int(root) for labels in walk.atoms.normed for root in classes[labels]}
     order = {node.name: i for i, node in enumerate(walk.index.nodes)}
     found = []
     for roots in families.values():
@@ -104,7 +107,7 @@ def parts(graph: Graph) -> Coupling:
         if "in" not in roles or roles == {"in"}:
             continue
         makers = sorted((one for one in slices if one.role == "out"), key=lambda one: order[one.node]) or list(slices)
-        kind: Kind = "heads" if roots[0] in heads else "neurons"
+        kind: Kind = "heads" if roots[0] in heads else "hidden" if roots[0] in normed else "neurons"
         if kind == "neurons" and any(walk.index.nodes[order[one.node]].op_type.startswith("Conv") for one in slices if one.role != "along"):
             kind = "channels"
         first = next((one for one in makers if not _is_vector(walk, one.tensor)), makers[0])

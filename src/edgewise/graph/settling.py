@@ -40,6 +40,8 @@ def _into(proto: onnx.ModelProto, index: Index, tensor: str, value: np.ndarray, 
             return _into(proto, index, node.input[0], value, "")
         case "BatchNormalization":
             return _raised(proto, index, node.input[2], value)
+        case "LayerNormalization" if len(node.input) > 2 and node.input[2]:
+            return _raised(proto, index, node.input[2], value)
         case "Conv" | "Gemm" if len(node.input) > 2 and node.input[2]:
             return _raised(proto, index, node.input[2], value)
         case "Add":

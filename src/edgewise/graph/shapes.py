@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from onnx import shape_inference
 
 from edgewise.errors import InvalidInput
 from edgewise.graph.graph import Graph, axis_name
 from edgewise.graph.index import Index
+
+LARGE = 64  # elements; no shape is computed from a larger weight
+_DATA = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 
 
 def infer_shapes(graph: Graph) -> Graph:
@@ -28,10 +32,20 @@ def inferred(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     copy.CopyFrom(proto)
     name_axes(copy)
     del copy.graph.value_info[:]
+    # Inference reads and writes all that it is given, several times over; of large weights it needs the shape alone.
+    for tensor in copy.graph.initializer:
+        if int(np.prod(tensor.dims)) > LARGE:
+            for field in _DATA:
+                tensor.ClearField(field)
+    failed = ""
     try:
         copy = shape_inference.infer_shapes(copy, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        return copy, (f"shape inference failed, shapes inside the graph are unknown: {str(error).strip().splitlines()[0]}",)
+        failed = str(error).strip().splitlines()[0]
+    for tensor, whole in zip(copy.graph.initializer, proto.graph.initializer, strict=True):
+        tensor.CopyFrom(whole)
+    if failed:
+        return copy, (f"shape inference failed, shapes inside the graph are unknown: {failed}",)
     index = Index(copy)
     for node in copy.graph.node:
         if any(name and index.shape(name) is None for name in node.output):

@@ -12,6 +12,7 @@ from edgewise.errors import InvalidInput
 from edgewise.graph.atoms import Labels
 from edgewise.graph.canonical import remove_unused
 from edgewise.graph.coupling import Walk, integer, number
+from edgewise.graph.coupling_shapes import target as reshape_target
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import all_names, fresh
 from edgewise.graph.origins import note_origins
@@ -31,19 +32,9 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
     """
     coupling = coupling or parts(graph)
     walk = coupling.walk
-    gone = np.zeros(walk.atoms.count, bool)  # by class
-    cut: list[Part] = []
-    for name, units in keep.items():
-        part = _checked(coupling, name, units)
-        lost = np.setdiff1d(np.arange(part.units), np.asarray(units, np.int64))
-        for one in part.slices[:1]:
-            labels = walk.of(one.tensor)[one.axis]
-            if labels is not None:
-                gone[walk.settled.classes[labels[one.indices[lost].reshape(-1)]]] = True
-        if not len(units):
-            cut.append(part)
+    stays = positions(coupling, keep)
+    cut = [coupling.part(name) for name, units in keep.items() if not len(units)]
     proto = graph.copy_proto()
-    stays = {name: _kept(walk, axes, gone) for name, axes in walk.axes.items()}
     constants = _branches(proto, walk, cut)
     if cut:
         remove_unused(proto)
@@ -69,6 +60,23 @@ def shrink(graph: Graph, keep: Mapping[str, Sequence[int]], *, coupling: Couplin
     note_origins(proto, stays)
     proto, notes = inferred(proto)
     return Graph.from_proto(proto, (*graph.notes, *notes))
+
+
+def positions(coupling: Coupling, keep: Mapping[str, Sequence[int]]) -> dict[str, list[np.ndarray | None]]:
+    """What `shrink` leaves of every tensor: its name -> for each axis which positions stay, (length,) bool; None where none can go.
+
+    Raises InvalidInput as `shrink` does.
+    """
+    walk = coupling.walk
+    gone = np.zeros(walk.atoms.count, bool)  # by class
+    for name, units in keep.items():
+        part = _checked(coupling, name, units)
+        lost = np.setdiff1d(np.arange(part.units), np.asarray(units, np.int64))
+        for one in part.slices[:1]:
+            labels = walk.of(one.tensor)[one.axis]
+            if labels is not None:
+                gone[walk.settled.classes[labels[one.indices[lost].reshape(-1)]]] = True
+    return {name: _kept(walk, axes, gone) for name, axes in walk.axes.items()}
 
 
 def _checked(coupling: Coupling, name: str, units: Sequence[int]) -> Part:
@@ -102,13 +110,16 @@ def _attributes(node: onnx.NodeProto, walk: Walk, stays: Mapping[str, list[np.nd
         if whole is not None and not whole.all() and len(node.input) < 2:
             # Equal shares need not be equal any more; `_rewritten_constants` fills the sizes in.
             for name in ("num_outputs", "split"):
-                for old in [one for one in node.attribute if one.name == name]:
-                    node.attribute.remove(old)
+                _unset(node, name)
+
+
+def _unset(node: onnx.NodeProto, name: str) -> None:
+    for old in [one for one in node.attribute if one.name == name]:
+        node.attribute.remove(old)
 
 
 def _set(node: onnx.NodeProto, name: str, value: int) -> None:
-    for old in [one for one in node.attribute if one.name == name]:
-        node.attribute.remove(old)
+    _unset(node, name)
     node.attribute.append(helper.make_attribute(name, value))
 
 
@@ -130,6 +141,10 @@ def _rewritten_constants(proto: onnx.ModelProto, walk: Walk, stays: Mapping[str,
         if node.op_type in ("Reshape", "Expand", "Resize"):
             position = 3 if node.op_type == "Resize" else 1
             target = walk.index.constant(node.input[position]) if len(node.input) > position else None
+            if target is None and node.op_type == "Reshape":
+                computed = reshape_target(walk, node)
+                target = None if computed is None else np.array(computed, np.int64)
+                _unset(node, "allowzero")
             if target is not None and target.dtype == np.int64:
                 new = target.copy()
                 offset = len(out[0]) - len(new)

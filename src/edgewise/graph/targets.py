@@ -9,13 +9,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgewise.graph.canonical import add_initializer, remove_identities, remove_unused
-from edgewise.graph.folding import FLOATS, fold_constants
+from edgewise.graph.folding import FLOATS
 from edgewise.graph.index import Index, all_names, fresh
-from edgewise.graph.shapes import inferred
+from edgewise.graph.probing import probe
 
 # What varies between two batch sizes, which nothing else in a network is likely to have, varies with the batch.
 SIZES = (97, 101)
-_LARGE = 64  # elements; no shape is computed from a larger weight
 _ABOUT_SHAPES = frozenset(("Shape", "Size"))
 
 Shape = tuple[int, ...]
@@ -32,7 +31,7 @@ def constant_targets(proto: onnx.ModelProto) -> int:
     batch = _batch(proto, index)
     if not batch or not any(node.op_type in _ABOUT_SHAPES for node in index.nodes):
         return 0
-    probes = [_probe(proto, batch, size) for size in SIZES]
+    probes = [probe(proto, {batch: size}) for size in SIZES]
     taken = all_names(proto)
     opset = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
     count = _invariant(proto, index, probes, taken)
@@ -94,24 +93,6 @@ def _batch(proto: onnx.ModelProto, index: Index) -> str:
             dims = value.type.tensor_type.shape.dim
             return str(dims[0].dim_param) if dims else ""
     return ""
-
-
-def _probe(proto: onnx.ModelProto, batch: str, size: int) -> Index:
-    """What is known of all tensors when the batch has `size` samples."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(proto)
-    # Weights count by their shapes alone: as inputs they needn't be copied, nor computed with.
-    for tensor in [tensor for tensor in fixed.graph.initializer if int(np.prod(tensor.dims)) > _LARGE]:
-        fixed.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-        fixed.graph.initializer.remove(tensor)
-    for value in (*fixed.graph.input, *fixed.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == batch:
-                dim.dim_value = size
-    while True:
-        fixed, _ = inferred(fixed)
-        if not fold_constants(fixed):
-            return Index(fixed)
 
 
 def _seen(tensor: str, probes: Sequence[Index]) -> tuple[Shape, Shape] | None:

@@ -18,6 +18,7 @@ from edgewise.graph.index import Index, all_names, fresh, rename_tensors, subgra
 from edgewise.graph.shapes import inferred
 from edgewise.graph.sparsity import set_sparse, sparse_weights
 from edgewise.graph.targets import constant_targets
+from edgewise.graph.turning import turn_at_once
 
 # Key in the model's metadata: a JSON list of the floating initializers that are known to be no parameters.
 FIXED = "edgewise.fixed"
@@ -56,6 +57,9 @@ def trainable(graph: Graph | onnx.ModelProto, *, what: str = "the model") -> Gra
     if count := copied_axes(proto) + constant_targets(proto):
         more = (*more, f"{count} target shapes made constant")
         proto, unknown = _computed(proto, fixed or frozenset())
+    if count := turn_at_once(proto):
+        more = (*more, f"{count} transposes of three nodes made one")
+        proto, unknown = inferred(proto)
     if fixed is not None:
         _drop_zero_biases(proto, _floating(proto) - derived)
         mark_fixed(proto, _floating(proto) - derived)

@@ -17,7 +17,7 @@ from edgewise.graph.folding import FLOATS
 from edgewise.graph.sparsity import sparse_weights
 from edgewise.graph.trainable import fixed_weights
 from edgewise.models.binding import to_proto, to_tensor
-from edgewise.models.plan import execute, make_plan
+from edgewise.models.plan import Plan, execute, make_plan
 
 # Inputs that are weights by their place.
 _WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -95,6 +95,23 @@ class Network(nn.Module):
         values = self._execute(inputs, [slots[name] for name in taps])
         return {name: values[slots[name]] for name in dict.fromkeys((*self._outputs, *taps))}
 
+    @property
+    def plan(self) -> Plan:
+        """The order of work; never changes."""
+        return self._plan
+
+    def filled(self, inputs: Mapping[str, Tensor]) -> list[Any]:
+        """The plan's slots with inputs and weights in them, where a pass begins. Raises InvalidInput for other inputs than the graph's."""
+        if inputs.keys() != set(self._inputs):
+            raise InvalidInput(f"got {', '.join(inputs) or 'nothing'}; {self._wants()}")
+        values = list(self._plan.blank)
+        for name, tensor in inputs.items():
+            values[self._plan.slots[name]] = tensor
+        parameters, buffers = self._parameters, self._buffers
+        for slot, key in self._held:
+            values[slot] = parameters[key] if key in parameters else buffers[key]
+        return values
+
     def weight(self, name: str) -> Tensor:
         """The parameter or buffer of an initializer. Change it in place, under no_grad."""
         key = escaped(name)
@@ -132,14 +149,7 @@ class Network(nn.Module):
         return twin
 
     def _execute(self, inputs: Mapping[str, Tensor], taps: Sequence[int]) -> list[Any]:
-        if inputs.keys() != set(self._inputs):
-            raise InvalidInput(f"got {', '.join(inputs) or 'nothing'}; {self._wants()}")
-        values = list(self._plan.blank)
-        for name, tensor in inputs.items():
-            values[self._plan.slots[name]] = tensor
-        parameters, buffers = self._parameters, self._buffers
-        for slot, key in self._held:
-            values[slot] = parameters[key] if key in parameters else buffers[key]
+        values, buffers = self.filled(inputs), self._buffers
         if self.training:
             for slot, _, mask in self._masked:
                 values[slot] = values[slot] * buffers[mask]

@@ -37,6 +37,20 @@ class Data:
             raise InvalidInput(f"a loss with targets for {given or 0} of {len(self.batches)} batches; give one array for each, or no loss")
 
 
+def first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
+    """The batches that hold the first `samples` samples. Raises InvalidInput where there is none."""
+    found: list[Inputs] = []
+    left = samples
+    for batch in calibration:
+        if left <= 0:
+            break
+        found.append({name: array[:left] for name, array in batch.items()})
+        left -= len(next(iter(batch.values())))
+    if not found:
+        raise InvalidInput("no calibration samples; give inputs like those that the model will see")
+    return found
+
+
 @contextmanager
 def evaluating(network: Network) -> Iterator[None]:
     """Inside, batch norms use their running statistics, and leave them as they are; afterwards the mode is what it was."""
@@ -52,3 +66,23 @@ def tensors(network: Network, batch: Inputs | Mapping[str, np.ndarray]) -> dict[
     """A batch as the network takes it, where its weights are."""
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     return {name: torch.as_tensor(np.ascontiguousarray(value)).to(device) for name, value in batch.items()}
+
+
+def present(batch: Inputs) -> np.ndarray | None:
+    """(batch, tokens) bool: where a sequence goes on, False where it is filled up to the length of the others; None without such a mask.
+
+    A mask is an input of whole numbers (batch, tokens), each row of which is ones first and then zeros.
+    """
+    for array in batch.values():
+        if array.ndim == 2 and array.dtype.kind in "biu" and (array[:, 0] == 1).all() and np.isin(array, (0, 1)).all():
+            mask: np.ndarray = array.astype(bool)
+            if (mask[:, :-1] >= mask[:, 1:]).all():
+                return mask
+    return None
+
+
+def flattened(values: Tensor, mask: np.ndarray | None) -> Tensor:
+    """(…, channels) -> (n, channels): of a tensor (batch, tokens, channels) only where `mask` is True (see `present`)."""
+    if mask is not None and values.ndim == 3 and tuple(values.shape[:2]) == mask.shape:
+        return values[torch.from_numpy(mask).to(values.device)]
+    return values.reshape(-1, values.shape[-1])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,10 @@ from edgewise.compress.prune import obs
 from edgewise.compress.prune.calibration import Data, evaluating, tensors
 from edgewise.compress.prune.importance import CRITERIA
 from edgewise.compress.prune.moments import Moments
-from edgewise.graph import Part
+from edgewise.compress.prune.narrowing import changes, narrowed
+from edgewise.graph import Coupling, Part
 from edgewise.models.network import Network
+from edgewise.models.running import Run
 
 Progress = Callable[[str, float], None]
 
@@ -45,6 +46,7 @@ def ranked(
 
 def losses(
     network: Network,
+    coupling: Coupling,
     parts: Sequence[Part],
     ranking: Mapping[str, Ranking],
     ladders: Mapping[str, Sequence[int]],
@@ -60,31 +62,40 @@ def losses(
     done = 0
     found: dict[str, dict[int, float]] = {}
     for part in parts:
+        widths = sorted((width for width in ladders[part.name] if width < part.units), reverse=True)
         lost = 0.0
-        found[part.name] = {}
-        for width in sorted(ladders[part.name], reverse=True):
-            if width < part.units:
-                narrow = without(network, part, ranking[part.name].keep(width), data, repair=repair, moments=moments)
-                # A few samples can make less look better: the solver must not take noise for a gain.
-                lost = max(lost, divergence(dense, answers(narrow, data)))
+        found[part.name] = {part.units: lost}
+        keeps = [ranking[part.name].keep(width) for width in widths]
+        for width, other in zip(widths, _answers(network, coupling, part, keeps, data, repair, moments), strict=True):
+            # A few samples can make less look better: the solver must not take noise for a gain.
+            lost = max(lost, divergence(dense, other))
             found[part.name][width] = lost
-            done += 1
-            progress(f"what {part.name} is worth", 0.4 + 0.5 * done / total)
+        done += len(ladders[part.name])
+        progress(f"what {part.name} is worth", 0.4 + 0.5 * done / total)
     return found
 
 
-def without(network: Network, part: Part, keep: Sequence[int], data: Data, *, repair: bool, moments: Moments | None = None) -> Network:
-    """A copy of `network` in which nothing reads the units of `part` but `keep`; with `repair`, these make up for the others."""
-    if repair:
-        return obs.update(network, part, keep, data, moments=moments)
-    found = copy.deepcopy(network)
-    gone = np.setdiff1d(np.arange(part.units), np.asarray(keep, np.int64))
-    with torch.no_grad():
-        for one in part.slices:
-            if one.role == "in":
-                weight = found.weight(one.tensor)
-                weight.index_fill_(one.axis, torch.from_numpy(one.indices[gone].reshape(-1)), 0.0)
-    return found
+def _answers(
+    network: Network, coupling: Coupling, part: Part, keeps: Sequence[Sequence[int]], data: Data, repair: bool, moments: Moments | None
+) -> Iterator[list[torch.Tensor]]:
+    """For each of `keeps` the answers, batch by batch, of the network with these units of `part` alone."""
+    if part.kind == "hidden":  # what isn't read still counts in layer norms: only a network that is narrow can tell
+        for keep in keeps:
+            yield answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), data)
+        return
+    # Elsewhere the weights that read it tell, and what stands before them is computed once.
+    changed = changes(network, part, keeps, data, repair=repair, moments=moments)
+    readers = {one.node for one in part.slices if one.role == "in"}
+    first = next(node.name for node in network.structure.proto.graph.node if node.name in readers)
+    output = network.structure.signature.outputs[0].name
+    found: list[list[torch.Tensor]] = [[] for _ in keeps]
+    with evaluating(network), torch.inference_mode():
+        for batch in data.batches:
+            run = Run(network, tensors(network, batch))
+            run.until(first)
+            for answer, weights in zip(found, changed, strict=True):
+                answer.append(run.fork(weights).finish()[output])
+    yield from found
 
 
 def answers(network: Network, data: Data) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgewise.compress.prune.calibration import Data, evaluating, tensors
+from edgewise.compress.prune.calibration import Data, evaluating, flattened, present, tensors
 from edgewise.compress.prune.readers import Reader, columns, readers
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index, Part
@@ -51,16 +51,19 @@ def gather(network: Network, parts: Sequence[Part], data: Data) -> Moments:
 
 
 def measured(network: Network, wanted: Sequence[Reader], data: Data) -> Moments:
-    """The moments of each reader's columns, over positions drawn evenly from all batches."""
+    """The moments of each reader's columns, over positions drawn evenly from all batches; filling at the end of sequences is left out."""
     rng = np.random.default_rng(data.seed)
     sums = [_Sums() for _ in wanted]
     quota = [max(int(np.clip(ROWS_PER_COLUMN * one.columns, *ROWS)) // len(data.batches), 1) for one in wanted]
     taps = tuple(dict.fromkeys(one.data for one in wanted))
     with evaluating(network), torch.no_grad():
         for batch in data.batches:
-            found = network.run(tensors(network, batch), taps=taps)
+            found, mask = network.run(tensors(network, batch), taps=taps), present(batch)
             for one, most, total in zip(wanted, quota, sums, strict=True):
-                total.add(columns(found[one.data].float(), one, most, rng))
+                values = found[one.data].float()
+                if mask is not None and not one.convolves and one.groups == 1 and one.channel == -1:
+                    values = flattened(values, mask)
+                total.add(columns(values, one, most, rng))
     return {one.key: total.moment() for one, total in zip(wanted, sums, strict=True)}
 
 

@@ -110,23 +110,50 @@ def update(
     weight takes up the mean of what went. Columns that are zero already, as an earlier update leaves them, stay zero.
     moments: `gather(network, [part], data)`, where it is known already. Raises InvalidInput for unknown or repeated units.
     """
+    (changed,) = changes(network, part, [keep], data, moments=moments, damping=damping)
+    found = copy.deepcopy(network)
+    with torch.no_grad():
+        for name, value in changed.items():
+            found.weight(name).copy_(value)
+    return found
+
+
+def changes(
+    network: Network,
+    part: Part,
+    keeps: Sequence[Sequence[int]],
+    data: Data,
+    *,
+    moments: Moments | None = None,
+    damping: float = DAMPING,
+) -> list[dict[str, Tensor]]:
+    """For each of `keeps` what `update` sets: weight or bias -> its new value, all else as it is."""
+    checked = [_checked(part, keep) for keep in keeps]
+    layers = _layers(network, part, data, moments, damping)
+    found = []
+    for units in checked:
+        gone = np.setdiff1d(np.arange(part.units), units)
+        changed: dict[str, Tensor] = {}
+        for layer in layers:
+            absent = layer.empty.copy()
+            absent[layer.units[gone].reshape(-1)] = True
+            best = _least_squares(layer, torch.from_numpy(np.flatnonzero(~absent)))
+            weight = network.weight(layer.weight).detach()
+            changed[layer.weight] = unmatrix(best, layer.readers[0]).to(weight)
+            for reader, mean in zip(layer.readers, layer.means, strict=True):
+                if reader.bias is not None:
+                    bias = changed.get(reader.bias.tensor, network.weight(reader.bias.tensor).detach())
+                    lost = ((layer.matrix - best) @ mean[:, :, None]).reshape(bias.shape)
+                    changed[reader.bias.tensor] = bias + (reader.bias.factor * lost).to(bias)
+        found.append(changed)
+    return found
+
+
+def _checked(part: Part, keep: Sequence[int]) -> np.ndarray:
     units = np.asarray(keep, np.int64).reshape(-1)
     if len(np.unique(units)) != len(units) or (len(units) and (units.min() < 0 or units.max() >= part.units)):
         raise InvalidInput(f"units {list(keep)[:8]} of {part.name}: give distinct numbers from 0 to {part.units - 1}")
-    gone = np.setdiff1d(np.arange(part.units), units)
-    changed = copy.deepcopy(network)
-    for layer in _layers(network, part, data, moments, damping):
-        absent = layer.empty.copy()
-        absent[layer.units[gone].reshape(-1)] = True
-        best = _least_squares(layer, torch.from_numpy(np.flatnonzero(~absent)))
-        with torch.no_grad():
-            changed.weight(layer.weight).copy_(unmatrix(best, layer.readers[0]))
-            for reader, mean in zip(layer.readers, layer.means, strict=True):
-                if reader.bias is not None:
-                    bias = changed.weight(reader.bias.tensor)
-                    lost = ((layer.matrix - best) @ mean[:, :, None]).reshape(bias.shape)
-                    bias.add_((reader.bias.factor * lost).to(bias))
-    return changed
+    return units
 
 
 def _layers(network: Network, part: Part, data: Data, moments: Moments | None, damping: float) -> list[_Layer]:

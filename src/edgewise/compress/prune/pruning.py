@@ -8,20 +8,22 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from edgewise.compress.prune.calibration import Data
+from edgewise.compress.prune.calibration import Data, first
 from edgewise.compress.prune.importance import CRITERIA
-from edgewise.compress.prune.losses import Ranking, losses, ranked, without
+from edgewise.compress.prune.losses import Ranking, losses, ranked
 from edgewise.compress.prune.moments import gather
+from edgewise.compress.prune.narrowing import narrowed
 from edgewise.compress.prune.solve import Solution, solve
 from edgewise.compress.prune.weights import prune_weights
 from edgewise.errors import InvalidInput
 from edgewise.graph import Coupling, Part, parts, shrink
+from edgewise.measure.layermodel import axes_of
 from edgewise.measure.sizes import operations_predictor, size_predictor
 from edgewise.measure.table import default_ladder
 from edgewise.models.network import Network
 from edgewise.types import Compressed, Inputs
 
-KINDS = ("channels", "neurons", "heads")
+KINDS = ("channels", "neurons", "heads", "hidden")
 
 # Narrower widths of a part that are looked at: each is a pass of the whole model over the samples, and EfficientNet-Lite0 has 1,400
 # multiples of 8, most of them of parts with 480 units and more.
@@ -46,7 +48,7 @@ def prune(
     operations: float | None = None,
     size: float | None = None,
     ratio: float | Mapping[str, float] | None = None,
-    of: Literal["all", "channels", "neurons", "heads", "weights"] = "all",
+    of: Literal["all", "channels", "neurons", "heads", "hidden", "weights"] = "all",
     depth: bool = True,
     importance: str = "obs",
     scope: Literal["auto", "global", "layer", "row"] = "auto",
@@ -76,7 +78,7 @@ def prune(
     tell = progress or (lambda what, share: None)
     if of == "weights":
         _only_ratio({"widths": widths, "speedup": speedup, "operations": operations, "size": size})
-        some = _first(calibration, samples) if calibration else ()
+        some = first(calibration, samples) if calibration else ()
         return prune_weights(
             model,
             ratio=ratio,
@@ -102,12 +104,12 @@ def prune(
     coupling, chosen = _chosen(model, of, skip)
     notes: tuple[str, ...] = ()
     if widths is not None or ratio is not None:
-        data = Data(batches=_first(calibration, samples), seed=seed)
+        data = Data(batches=first(calibration, samples), seed=seed)
         ranking: Mapping[str, Ranking] = ranked(model, chosen, data, importance, tell)
         share = _number("ratio", ratio or 0.0, 0.0, 1.0)
         wanted = _given(coupling, widths) if widths is not None else {p.name: max(1, round(p.units * (1 - share))) for p in chosen}
     else:
-        name, predict = _predictor(model, coupling, goals, table)
+        name, predict = _predictor(model, coupling, goals, table, calibration)
         found = survey(
             model,
             calibration,
@@ -120,23 +122,20 @@ def prune(
             seed=seed,
             progress=tell,
         )
-        data, ranking = Data(batches=_first(calibration, samples), seed=seed), found.ranking
+        data, ranking = Data(batches=first(calibration, samples), seed=seed), found.ranking
         wanted, notes = _solved(found, predict, name, goals[name])
-    pruned = model
-    keep: dict[str, list[int]] = {}
-    for number, part in enumerate(chosen):
-        width = wanted.get(part.name, part.units)
-        if width < part.units:
-            keep[part.name] = ranking[part.name].keep(width)
-            tell(f"removing {part.units - width} of {part.units} units of {part.name}", 0.9 + 0.1 * number / len(chosen))
-            if repair:
-                pruned = without(pruned, part, keep[part.name], data, repair=True)
-    small = shrink(pruned.to_graph(), keep, coupling=coupling)
+    narrow = {part.name: wanted[part.name] for part in chosen if wanted.get(part.name, part.units) < part.units}
+    keep = {name: ranking[name].keep(width) for name, width in narrow.items()}
+
+    def removing(part: Part, number: int) -> None:
+        tell(f"removing {part.units - narrow[part.name]} of {part.units} units of {part.name}", 0.9 + 0.1 * number / len(narrow))
+
+    small = narrowed(model, coupling, keep, data, repair=repair, tell=removing)
     left = {part.name: _reason(part, of, skip) for part in coupling.parts}
     skipped = {**coupling.fixed, **{name: reason for name, reason in left.items() if reason}}
     skipped |= {part.name: "the goal is reached without" for part in chosen if part.name not in keep}
     touched = tuple(f"{name}: {coupling.part(name).units} → {len(kept)}" for name, kept in keep.items())
-    return Compressed(Network(small), touched, skipped, notes)
+    return Compressed(small, touched, skipped, notes)
 
 
 def _only_ratio(others: Mapping[str, object]) -> None:
@@ -148,19 +147,6 @@ def _reason(part: Part, of: str, skip: Collection[str]) -> str:
     if part.name in skip:
         return "asked to be left whole"
     return "" if of in ("all", part.kind) else f"it is a part of {part.kind}"
-
-
-def _first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
-    found: list[Inputs] = []
-    left = samples
-    for batch in calibration:
-        if left <= 0:
-            break
-        found.append({name: array[:left] for name, array in batch.items()})
-        left -= len(next(iter(batch.values())))
-    if not found:
-        raise InvalidInput("prune needs calibration samples: inputs like those that the model will see")
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,12 +192,12 @@ def survey(
     """Rank the units of every part, and measure what removing them costs; arguments as for `prune`. Raises InvalidInput."""
     tell = progress or (lambda what, share: None)
     coupling, chosen = _chosen(model, of, skip)
-    data = Data(batches=_first(calibration, samples), seed=seed)
+    data = Data(batches=first(calibration, samples), seed=seed)
     tell("second moments of what each layer reads", 0.0)
     moments = gather(model, chosen, data) if repair or importance == "obs" else None
     ranking = ranked(model, chosen, data, importance, tell, moments)
     ladders = {part.name: ladder(part, depth) for part in chosen}
-    found = losses(model, chosen, ranking, ladders, data, repair=repair, progress=tell, moments=moments)
+    found = losses(model, coupling, chosen, ranking, ladders, data, repair=repair, progress=tell, moments=moments)
     return Survey(coupling, chosen, ranking, found)
 
 
@@ -244,7 +230,7 @@ def ladder(part: Part, depth: bool = True) -> tuple[int, ...]:
 
 
 def _predictor(
-    model: Network, coupling: Coupling, goals: Mapping[str, object], table: Predicting | None
+    model: Network, coupling: Coupling, goals: Mapping[str, object], table: Predicting | None, calibration: Sequence[Inputs]
 ) -> tuple[str, Callable[[Mapping[str, int]], float]]:
     if goals["speedup"] is not None:
         if table is None:
@@ -253,7 +239,10 @@ def _predictor(
             )
         return "speedup", table
     if goals["operations"] is not None:
-        return "operations", operations_predictor(model.to_graph(), coupling)
+        # Sequences as long as those in the middle: what attention takes grows with their square.
+        batch = calibration[len(calibration) // 2] if calibration else {}
+        axes = axes_of(model.structure, {name: array.shape for name, array in batch.items()})
+        return "operations", operations_predictor(model.to_graph(), coupling, **axes)
     return "size", size_predictor(model.to_graph(), coupling)
 
 
