@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from edgewise.errors import InvalidInput
+from edgewise.graph import Graph
 from edgewise.models.network import Network
 from edgewise.models.running import Run
 from edgewise.testing.graphs import Node, build
-from edgewise.graph import Graph
 
 NODES: list[Node] = [
     ("Gemm", ["x", "w1"], ["h"], {}),

@@ -58,7 +58,9 @@ def rows(graph: Graph, execution: Execution, inputs: Inputs, *, divergence: floa
     Raises InvalidInput when the graph's batch isn't free, or there are fewer than two samples.
     """
     if not graph.signature.batched:
-        raise InvalidInput("the model takes a fixed number of rows, so it can't be asked whether they are independent; leave its batch axis free")
+        raise InvalidInput(
+            "the model takes a fixed number of rows, so it can't be asked whether they are independent; leave its batch axis free"
+        )
     count = len(next(iter(inputs.values())))
     if count < 2:
         raise InvalidInput(f"{count} sample can't have neighbours; give at least two")

@@ -16,7 +16,7 @@ from edgewise.compress.prune.narrowing import narrowed
 from edgewise.compress.prune.solve import Solution, solve
 from edgewise.compress.prune.weights import prune_weights
 from edgewise.errors import InvalidInput
-from edgewise.graph import Coupling, Part, parts, shrink
+from edgewise.graph import Coupling, Part, parts
 from edgewise.measure.layermodel import axes_of
 from edgewise.measure.sizes import operations_predictor, size_predictor
 from edgewise.measure.table import default_ladder

@@ -66,9 +66,7 @@ def refit(narrow: Network, whole: Network, stays: Positions, data: Data, *, damp
     stages = [stage for stage in _stages(found) if stage.target in whole.plan.slots]
     targets = {stage.target for stage in stages}
     with evaluating(whole), evaluating(found), torch.no_grad():
-        passes = [
-            (Run(whole, tensors(whole, batch), targets), Run(found, tensors(found, batch)), present(batch)) for batch in data.batches
-        ]
+        passes = [(Run(whole, tensors(whole, batch), targets), Run(found, tensors(found, batch)), present(batch)) for batch in data.batches]
         for stage in stages:
             if stage.reader is None:
                 _norm(found, stage, passes, stays, damping)
