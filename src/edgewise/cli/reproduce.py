@@ -166,6 +166,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         execution=manifest.execution,
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
+        rows=found.rows if identical else None,
     )
     return finished(built, manifest.provenance.recipe)
 

@@ -137,6 +137,8 @@ def _apart(reference: Sequence[Outputs], other: Sequence[Outputs], size: float) 
         pairs = zip(_floats(a), _floats(b), strict=True)
         found = float(np.sqrt(sum(float(np.square(x.astype(np.float64) - y).sum()) for x, y in pairs)))
         worst = max(worst, found if np.isfinite(found) else np.inf)
+    if not np.isfinite(size):
+        return float("inf")
     return worst / size if size else (0.0 if worst == 0 else float("inf"))
 
 
