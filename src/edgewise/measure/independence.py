@@ -1,6 +1,6 @@
 """Whether each row of a batch gets the answer that it gets alone. Where it doesn't, strangers must not share a call.
 
-A scale that is taken per call is taken over all rows of it: one long word of a neighbour's moves everybody's integers. Padding moves them too.
+A scale that is taken per call is taken over all rows of it: one large value of a neighbour's moves everybody's integers. Padding does too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Rows:
     """How far the worst row's answer moves from the one that it gives alone, as a share of what an answer's L2 norm is on average.
 
     together: with all rows in one call. neighbours: in smaller calls with others, at random. padding: alone, with and without positions
-    behind its last token; None where the model has no mask. mixing: nodes that take one scale over all rows. tolerance: what counts as the same.
+    behind its last token; None where the model has no mask. mixing: nodes that take one scale over all rows. tolerance: what still counts
+    as the same.
     """
 
     together: float
@@ -58,7 +59,9 @@ def rows(graph: Graph, execution: Execution, inputs: Inputs, *, divergence: floa
     Raises InvalidInput when the graph's batch isn't free, or there are fewer than two samples.
     """
     if not graph.signature.batched:
-        raise InvalidInput("the model takes a fixed number of rows, so it can't be asked whether they are independent; leave its batch axis free")
+        raise InvalidInput(
+            "the model takes a fixed number of rows, so it can't be asked whether they are independent; leave its batch axis free"
+        )
     count = len(next(iter(inputs.values())))
     if count < 2:
         raise InvalidInput(f"{count} sample can't have neighbours; give at least two")

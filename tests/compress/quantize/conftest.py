@@ -107,7 +107,9 @@ def encoder(seed: int = 0, width: int = 16, heads: int = 2, words: int = 600) ->
     away = net.add("Unsqueeze", [away, "middle"], "away_of_heads")
     x = net.norm(net.add("Gather", ["table", "ids"], "embedded"), "entry", width, {3: 25.0, 7: 9.0})
     q, k, v = (
-        net.add("Transpose", [net.add("Reshape", [net.linear(x, name, width, width), "split"], f"{name}_heads")], f"{name}_turned", perm=perm)
+        net.add(
+            "Transpose", [net.add("Reshape", [net.linear(x, name, width, width), "split"], f"{name}_heads")], f"{name}_turned", perm=perm
+        )
         for name, perm in (("query", [0, 2, 1, 3]), ("key", [0, 2, 3, 1]), ("value", [0, 2, 1, 3]))
     )
     scores = net.add("Mul", [net.add("MatMul", [q, k], "products"), "scale"], "scores")
