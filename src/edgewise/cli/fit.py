@@ -193,5 +193,12 @@ def written(study: Study, out: Path) -> list[tuple[str, str]]:
         ("package", sized(out / "model.edgew")),
         ("report", f"{sized(out / 'report.html')}: open it in a browser"),
         ("study", f"{out / 'study'}: {len(study.trials)} trials"),
-        ("next", f"edgewise run {out / 'model.edgew'} {'PICTURE' if study.data.labels else 'INPUT'}"),
+        ("next", f"edgewise run {out / 'model.edgew'} {_example(study)}"),
     ]
+
+
+def _example(study: Study) -> str:
+    """An input in a word."""
+    if study.data.task == given.USUAL_TASK:
+        return "PICTURE" if study.data.labels else "INPUT"
+    return '"a text"' if study.data.task in given.text_tasks() else "INPUT"

@@ -85,6 +85,11 @@ def task_function(name: str) -> Callable[..., Any]:
     return found
 
 
+def text_tasks() -> tuple[str, ...]:
+    """Registered tasks on texts: those that take a tokenizer."""
+    return tuple(name for name in registry.names("task") if "tokenizer" in inspect.signature(task_function(name)).parameters)
+
+
 def task_options(name: str) -> list[derive.Option]:
     return derive.options(task_function(name), panel=f"Task {name}")
 
@@ -101,8 +106,7 @@ def make_task(name: str, data: str | None, given: Mapping[str, Any], *, defaults
         raise InvalidInput(f"--data {data}: {name} takes none; leave it out")
     keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if "tokenizer" in (defaults or {}) and "tokenizer" not in keywords:
-        texts = ", ".join(known for known in registry.names("task") if "tokenizer" in inspect.signature(task_function(known)).parameters)
-        raise InvalidInput(f"the model takes texts, and {name} doesn't; say what it is for by --task ({texts})")
+        raise InvalidInput(f"the model takes texts, and {name} doesn't; say what it is for by --task ({', '.join(text_tasks())})")
     arguments = {key: value for key, value in (defaults or {}).items() if key in keywords}
     arguments |= derive.collect(task_options(name), given)
     task = function(*([data] if data is not None else []), **arguments)

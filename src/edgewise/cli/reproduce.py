@@ -168,6 +168,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
         files=found.files,
+        rows=found.rows if identical else None,
     )
     return finished(built, manifest.provenance.recipe)
 

@@ -1,6 +1,6 @@
 """Whether each row of a batch gets the answer that it gets alone. Where it doesn't, strangers must not share a call.
 
-A scale that is taken per call is taken over all rows of it: one long word of a neighbour's moves everybody's integers. Padding moves them too.
+A scale that is taken per call is taken over all rows of it: one large value of a neighbour's moves everybody's integers. Padding does too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Rows:
     """How far the worst row's answer moves from the one that it gives alone, as a share of what an answer's L2 norm is on average.
 
     together: with all rows in one call. neighbours: in smaller calls with others, at random. padding: alone, with and without positions
-    behind its last token; None where the model has no mask. mixing: nodes that take one scale over all rows. tolerance: what counts as the same.
+    behind its last token; None where the model has no mask. mixing: nodes that take one scale over all rows. tolerance: what still counts
+    as the same.
     """
 
     together: float
@@ -139,6 +140,8 @@ def _apart(reference: Sequence[Outputs], other: Sequence[Outputs], size: float) 
         pairs = zip(_floats(a), _floats(b), strict=True)
         found = float(np.sqrt(sum(float(np.square(x.astype(np.float64) - y).sum()) for x, y in pairs)))
         worst = max(worst, found if np.isfinite(found) else np.inf)
+    if not np.isfinite(size):
+        return float("inf")
     return worst / size if size else (0.0 if worst == 0 else float("inf"))
 
 

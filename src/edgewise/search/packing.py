@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from edgewise import package
+from edgewise import measure, package
 from edgewise.graph import Graph
 from edgewise.recipe import apply, divided, parse
 from edgewise.records import Outcome, Study, Trial
 from edgewise.search.verdict import sentence
+
+ROWS = 16  # samples on which it is looked at whether rows of a batch answer as they do alone
 
 
 def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> tuple[package.Package, Study]:
@@ -39,6 +41,7 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         execution=chosen.execution,
         provenance=provenance,
         files=getattr(task, "files", None),
+        rows=rows_of(graph, task, chosen),
     )
     best = finished(built, chosen.recipe)
     for _ in range(8):
@@ -52,6 +55,14 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
             break
         size = best.size_bytes
     return best, replace(study, verdict=verdict)
+
+
+def rows_of(graph: Graph, task: Any, chosen: Trial) -> Literal["independent", "dependent"] | None:
+    """Whether rows may share a call, by samples of the validation split; None for a model that takes one row, or where there is one."""
+    inputs, _ = next(iter(task.split("validation").batches(ROWS)))
+    if not graph.signature.batched or len(next(iter(inputs.values()))) < 2:
+        return None
+    return measure.rows(graph, chosen.execution, inputs, divergence=chosen.divergence or 0.0).verdict
 
 
 def finished(built: package.Package, recipe: str) -> package.Package:

@@ -36,6 +36,7 @@ class Spans:
     nothing: bool = False
     name: str = "question-answering"
     teaches: bool = True
+    metric_of_answers: str = ""
 
     def postprocess(self, labels: tuple[str, ...]) -> Extract:
         return Extract(nothing=self.nothing)

@@ -33,6 +33,7 @@ class Vectors:
     pairs: bool = False
     name: str = "sentence-embedding"
     teaches: bool = False
+    metric_of_answers: str = ""
 
     def postprocess(self, labels: tuple[str, ...]) -> Embed:
         return Embed()

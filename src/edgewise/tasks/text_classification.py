@@ -29,6 +29,7 @@ class Classes:
 
     name: str = "text-classification"
     teaches: bool = True
+    metric_of_answers: str = "agreement"
 
     def postprocess(self, labels: tuple[str, ...]) -> Classify | None:
         """Logits to labels; None without labels."""

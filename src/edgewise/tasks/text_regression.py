@@ -29,6 +29,7 @@ class Number:
 
     name: str = "text-regression"
     teaches: bool = True
+    metric_of_answers: str = ""
 
     def postprocess(self, labels: tuple[str, ...]) -> Regress:
         return Regress()

@@ -29,6 +29,11 @@ class Goal(Protocol):
         """Whether targets can be learned from; else a teacher is all that training has."""
         ...
 
+    @property
+    def metric_of_answers(self) -> str:
+        """The metric where a reference model's answers stand for targets; "": the task's own."""
+        ...
+
     def postprocess(self, labels: tuple[str, ...]) -> Any:
         """What turns outputs into answers on the device; None where nothing does."""
         ...

@@ -123,10 +123,9 @@ class TextTask:
             if split not in SPLITS or len(values) != len(self.texts.dataset.parts[split]):
                 raise InvalidData(f"{len(values)} outputs for split {split!r}; expected {len(self.texts.dataset.parts.get(split, ()))}")
         added = {split: self.goal.as_targets(values) for split, values in outputs.items()}
-        some = next(iter(outputs.values()))
-        classes = isinstance(some, np.ndarray) and some.ndim == 2 and self.goal.name == "text-classification"
-        labels = self.labels or (tuple(map(str, range(some.shape[1]))) if classes else ())
-        metric = "agreement" if classes else self.metric
+        metric = self.goal.metric_of_answers or self.metric
+        classes = next(iter(outputs.values())).shape[1] if metric == "agreement" else 0
+        labels = self.labels or tuple(map(str, range(classes)))
         return replace(self, metric=metric, predicted={**self.predicted, **added}, predicted_labels=labels)
 
     def for_model(self, signature: Signature) -> TextTask:

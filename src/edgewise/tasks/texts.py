@@ -18,9 +18,10 @@ from edgewise.data.text.encoder import TextEncoder, read_tokenizer
 from edgewise.data.text.preprocess import TOKENIZER, TextPreprocess
 from edgewise.data.text.rows import Rows
 from edgewise.data.text.source import TextSource
-from edgewise.errors import InvalidInput, InvalidModel
+from edgewise.errors import InvalidData, InvalidInput, InvalidModel
 from edgewise.types import Signature
 
+_MOST_TEXTS = 1 << 20  # that an example is made of
 # Token ids in, and what else encoders take: how a model may call them, in parts of names.
 _NAMES = {"mask": ("mask",), "types": ("type", "segment")}
 
@@ -74,6 +75,8 @@ class Texts:
             full = np.flatnonzero(rows.lengths == length)
             if len(full) >= n:
                 return rows.inputs(full[:n], encoder.preprocess)
+            if count > _MOST_TEXTS:
+                raise InvalidData(f"{self.dataset.name}: its texts come to no row of {length} tokens; give other texts")
             count *= 2
 
     def for_model(self, signature: Signature) -> Texts:

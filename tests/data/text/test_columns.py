@@ -83,12 +83,12 @@ def test_answers_in_every_form() -> None:
     context = "a good film is a good film"
     squad = [{"text": "good film", "answer_start": 2}, {"text": "good", "answer_start": 18}]
     cell = {"text": ["good"], "answer_start": [17]}
-    found = answers([squad, cell, "film", None, [], {"text": [], "answer_start": []}], [context] * 6)
+    found = answers([squad, cell, "film", "", [], {"text": [], "answer_start": []}, None], [context] * 7)
     assert found.tolist() == [
         (Answer("good film", 2), Answer("good", 17)),  # one off, as some of SQuAD's are: the nearest
         (Answer("good", 17),),
         (Answer("film", 7),),
-        (), (), (),
+        (), (), (), None,
     ]  # fmt: skip
     assert answers(["never said"], [context])[0] == (Answer("never said", -1),)
     for wrong in ([1], [{"answer_start": 3}], [{"text": ["a", "b"], "answer_start": [1]}]):

@@ -1,7 +1,7 @@
 """`refit`: the layers of a narrow network set anew, one after the other, to give what those of the whole one gave.
 
-Each product with a stored weight is the least-squares best for what it reads *now*, behind layers that are narrow and set anew already, so that
-errors don't pile up from layer to layer. One whose output is added to a stream makes up for what is missing there, too. Behind a layer
+Each product with a stored weight is the least-squares best for what it reads *now*, behind layers that are narrow and set anew already, so
+that errors don't pile up from layer to layer. One whose output is added to a stream makes up for what is missing there, too. Behind a layer
 norm over fewer positions each channel gets the scale and the shift with which it follows the whole one's best.
 """
 

@@ -1,11 +1,11 @@
-"""Smoothing: what is large in a few channels of an activation goes into the weights that read it (SmoothQuant, Xiao et al. 2022, section 4).
+"""Smoothing: what is large in a few channels of an activation goes into the weights that read it (SmoothQuant, Xiao 2022, section 4).
 
-X W = (X diag(1/s)) (diag(s) W) for any s > 0. In a transformer a few channels of X are tens of times as large as the others, so one scale for
-all of X leaves the others a handful of integers; weights have a scale per output channel, and room. s_j = max|X_j|^α / max|W_j|^(1-α)
+X W = (X diag(1/s)) (diag(s) W) for any s > 0. In a transformer a few channels of X are tens of times as large as the others, so one scale
+for all of X leaves the others a handful of integers; weights have a scale per output channel, and room. s_j = max|X_j|^α / max|W_j|^(1-α)
 shares the difficulty (equation 4); α is chosen for each X by what rounding does to X W.
 
-Where what makes X is linear in its channels (a norm's gain, the rows of another layer), 1/s goes there, and costs nothing. Elsewhere, and where
-something besides matrix products reads X (a residual sum), X is divided on its way: one product per element, which engines fold into rounding.
+Where what makes X is linear in its channels (a norm's gain, the rows of another layer), 1/s goes there, and costs nothing. Elsewhere, and
+where something besides matrix products reads X (a residual sum), X is divided on its way: one product for each element.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _sites(plan: Plan, index: Index) -> list[_Site]:
 
 
 def _makers(tensor: str, index: Index, reader: Weighted) -> list[tuple[str, int]] | None:
-    """The constants that scale each channel of `tensor`, as (node, input); None where something nonlinear lies between, or others read it."""
+    """The constants that scale each channel of `tensor`, as (node, input); None where it isn't linear in any, or others read it too."""
     node = index.producer(tensor)
     if node is None:
         return None

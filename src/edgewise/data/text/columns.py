@@ -119,12 +119,15 @@ def scores(values: Sequence[Any]) -> np.ndarray:
 
 
 def answers(values: Sequence[Any], contexts: Sequence[str]) -> np.ndarray:
-    """(n,) object: for each question a tuple of `Answer`, () where it has none. SQuAD's list, `datasets`' columns in a cell, or one text.
+    """(n,) object: for each question a tuple of `Answer`, () where it has none, None where nothing is said.
 
+    values: SQuAD's list, `datasets`' columns in a cell, or one text.
     Raises InvalidData for anything else.
     """
     found = np.empty(len(values), dtype=object)
     for place, (value, context) in enumerate(zip(values, contexts, strict=True)):
+        if value is None:
+            continue
         try:
             found[place] = tuple(_located(text, start, context) for text, start in _pairs(value))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -133,7 +136,7 @@ def answers(values: Sequence[Any], contexts: Sequence[str]) -> np.ndarray:
 
 
 def _pairs(value: Any) -> list[tuple[str, int]]:
-    if value is None or value == "":
+    if isinstance(value, str) and not value:
         return []
     if isinstance(value, str):
         return [(value, -1)]

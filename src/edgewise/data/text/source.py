@@ -21,7 +21,8 @@ Goal = Literal["class", "score", "answer", "none"]
 class TextSource:
     """first, second: (n,) texts; second is None where a sample is one text.
 
-    targets: (n,) int64 into `labels` (−1: none), float64 (NaN: none), or object: tuples of `columns.Answer`; None where nothing has any.
+    targets: (n,) int64 into `labels` (−1: none), float64 (NaN: none), or object: tuples of `columns.Answer` (None: none).
+    None where nothing has any.
     given: (n,) the split that the publisher put each sample in: train, validation, test, or "" where none.
     """
 
@@ -46,7 +47,7 @@ class TextSource:
         if self.targets is None:
             return np.zeros(len(self.first), dtype=bool)
         if self.targets.dtype == object:
-            return np.ones(len(self.targets), dtype=bool)
+            return np.array([target is not None for target in self.targets], dtype=bool)
         return self.targets >= 0 if self.targets.dtype.kind == "i" else np.isfinite(self.targets)
 
 

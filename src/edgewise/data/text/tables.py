@@ -138,7 +138,7 @@ def _squad(articles: list[Any], path: Path) -> list[dict[str, Any]]:
             {
                 "question": qa["question"],
                 "context": paragraph["context"],
-                "answers": [{"text": answer["text"], "answer_start": answer["answer_start"]} for answer in qa.get("answers", ())],
+                "answers": _answers(qa),
             }
             for article in articles
             for paragraph in article["paragraphs"]
@@ -146,6 +146,13 @@ def _squad(articles: list[Any], path: Path) -> list[dict[str, Any]]:
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidData(f"{path} begins like a SQuAD file, but isn't one all through: {error!r} is missing or wrong") from error
+
+
+def _answers(qa: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """None for a question of a test set, whose answers aren't told."""
+    if "answers" not in qa:
+        return [] if qa.get("is_impossible") else None
+    return [{"text": answer["text"], "answer_start": answer["answer_start"]} for answer in qa["answers"]]
 
 
 def _records(rows: list[Any], path: Path) -> dict[str, list[Any]]:
