@@ -21,6 +21,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "share": "edgewise.compress.share.sharing:share",
         "distill": "edgewise.compress.distill:distill",
         "quantize": "edgewise.compress.quantize:quantize",
+        "factorize": "edgewise.compress.factorize:factorize",
         "penalize": "edgewise.compress.rate.penalize:penalize",
         "rdoq": "edgewise.compress.rate.rdoq:rdoq",
         "lower": "edgewise.compress.lower:lower",

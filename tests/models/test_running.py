@@ -54,6 +54,21 @@ def test_it_stops_before_and_behind_a_node_and_gives_what_a_whole_pass_gives() -
     torch.testing.assert_close(run.finish()["y"], whole["y"])
 
 
+def test_what_is_held_stays_till_it_is_released_and_goes_when_nobody_needs_it() -> None:
+    net, inputs = network()
+    whole = net.run(inputs, taps=("a", "b", "s"))
+    run = Run(net, inputs, hold=("a", "b"))
+    torch.testing.assert_close(run.reach("s"), whole["s"])
+    torch.testing.assert_close(run.reach("a"), whole["a"])
+    run.release("a")
+    assert run.known("a") is None
+    torch.testing.assert_close(run.value("b"), whole["b"])
+    early = Run(net, inputs, hold=("a",))
+    torch.testing.assert_close(early.reach("a"), whole["a"])
+    early.release("a")  # the next node reads it
+    torch.testing.assert_close(early.finish()["y"], whole["s"] @ net.weight("w3"))
+
+
 def test_a_fork_sees_other_weights_and_leaves_the_run_where_it_is() -> None:
     net, inputs = network()
     other, changed = network()[0], torch.full((6, 4), 0.5)

@@ -20,6 +20,7 @@ from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index
 from edgewise.graph.operations import MACS, VIEWS, Work
 from edgewise.graph.parts import Coupling
+from edgewise.graph.probing import probe
 from edgewise.graph.shapes import infer_shapes, set_axes
 from edgewise.graph.shrink import shrink
 
@@ -187,8 +188,10 @@ def layout(graph: Graph, parts: Coupling, **axes: int) -> Layout:
     Raises InvalidModel when the shapes around a dot product aren't known.
     """
     named = {axis for spec in graph.signature.inputs for axis in spec.shape if isinstance(axis, str)}
-    fixed = set_axes(graph, **{name: axes.get(name, 1) for name in named}) if named else infer_shapes(graph)
-    reading = _Reading(Index(fixed), parts)
+    sizes = {name: axes.get(name, 1) for name in named}
+    fixed = set_axes(graph, **sizes) if named else infer_shapes(graph)
+    # Shapes that are computed on the way are known once what they are computed from is folded; but then nodes are gone.
+    reading = _Reading(Index(fixed), parts, probe(fixed.proto, {}))
     lost = {i: _lost(graph, parts, part.name) for i, part in enumerate(parts.parts) if part.removable}
     layers, computed = [], set(reading.index.inputs)
     for node in reading.index.nodes:
@@ -216,8 +219,9 @@ def layout(graph: Graph, parts: Coupling, **axes: int) -> Layout:
 class _Reading:
     """Shapes in terms of axes, as the coupling's walk left them."""
 
-    def __init__(self, index: Index, parts: Coupling) -> None:
+    def __init__(self, index: Index, parts: Coupling, probed: Index) -> None:
         self.index = index
+        self._probed = probed
         self.axes: dict[tuple[tuple[float, ...], int], int] = {}  # (slope per part, constant) -> its number
         self._walk = parts.walk
         self._units = [part.units for part in parts.parts]
@@ -231,6 +235,8 @@ class _Reading:
     def shape(self, tensor: str) -> tuple[Any, ...] | None:
         """Sizes of the axes: numbers where nothing can be pruned, else `Size`; None when unknown."""
         dims = self.index.shape(tensor)
+        if dims is None or not all(isinstance(dim, int) for dim in dims):
+            dims = self._probed.shape(tensor)
         if dims is None or not all(isinstance(dim, int) for dim in dims):
             return None
         labels = self._walk.of(tensor)

@@ -111,13 +111,14 @@ def latency_table(
     return done
 
 
-def default_ladder(units: int, removable: bool = False, most: int | None = None) -> tuple[int, ...]:
+def default_ladder(units: int, removable: bool = False, most: int | None = None, *, heads: bool = False) -> tuple[int, ...]:
     """Widths worth having, from wide to narrow, without the full one: multiples of 8 (of 4 up to 16; all of a few), 1, and 0 if removable.
 
-    Engines compute whole vectors of channels, so widths between cost as much as the next multiple. most: this many, closer to each other
-    where narrow, besides 0.
+    Engines compute whole vectors of channels, so widths between cost as much as the next multiple; heads are whole vectors each, and any
+    number of them is worth having. most: this many, closer to each other where narrow, besides 0.
     """
-    grid = range(1, units) if units <= 8 else [1, *(width for width in range(4, units, 4) if width <= 16 or width % 8 == 0)]
+    whole = heads or units <= 8
+    grid = range(1, units) if whole else [1, *(width for width in range(4, units, 4) if width <= 16 or width % 8 == 0)]
     widths = sorted(grid)
     if most is not None and len(widths) > most:
         wanted = np.linspace(1, units**0.5, most + 1)[:-1] ** 2
@@ -243,7 +244,9 @@ class _Measuring:
             name, part = self.names[members[0]], self.parts.parts[members[0]]
             most = large if share[members[0]] >= LARGE else middle if share[members[0]] >= MIDDLE else small
             widths = (
-                default_ladder(part.units, part.removable, most) if ladder is None else sorted({*ladder.get(name, ())} - {part.units})[::-1]
+                default_ladder(part.units, part.removable, most, heads=part.kind == "heads")
+                if ladder is None
+                else sorted({*ladder.get(name, ())} - {part.units})[::-1]
             )
             groups.append(Group(members, _apart(self.plan, members), tuple(widths)))
         joints: list[dict[str, int]] = []

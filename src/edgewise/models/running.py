@@ -23,6 +23,7 @@ class Run:
         """hold: tensors that are kept when nothing behind needs them any more, till they are released."""
         self._network = network
         self._held = {network.plan.slots[name] for name in hold}
+        self._spent = {slot: place for place, step in enumerate(network.plan.evaluation) for slot in step.spent if slot in self._held}
         self._values = network.filled(inputs)
         self._places = {each.name: place for place, each in enumerate(network.structure.proto.graph.node)}
         self._at = 0
@@ -60,16 +61,17 @@ class Run:
         return found if isinstance(found, Tensor) else None
 
     def release(self, tensor: str) -> None:
-        """Let go of a tensor that was to be held."""
+        """Let go of a tensor that was to be held, as soon as nothing behind needs it."""
         slot = self._network.plan.slots[tensor]
         self._held.discard(slot)
-        self._values[slot] = None
+        if self._spent.get(slot, self._at) < self._at:
+            self._values[slot] = None
 
     def fork(self, weights: Mapping[str, Tensor]) -> Run:
         """The same pass from here, with other values for these initializers; this one stays where it is."""
         twin = Run.__new__(Run)
         twin._network, twin._places, twin._at = self._network, self._places, self._at
-        twin._values, twin._held = list(self._values), set(self._held)
+        twin._values, twin._held, twin._spent = list(self._values), set(self._held), self._spent
         for name, value in weights.items():
             twin._values[self._network.plan.slots[name]] = value
         return twin

@@ -131,5 +131,5 @@ def test_bad_arguments(arguments: dict[str, object], said: str) -> None:
 
 def test_no_calibration() -> None:
     model, _ = network("mobilenet_like")
-    with pytest.raises(InvalidInput, match="prune needs calibration samples"):
+    with pytest.raises(InvalidInput, match="no calibration samples; give inputs"):
         prune(model, calibration=[], ratio=0.5)

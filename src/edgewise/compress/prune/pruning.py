@@ -225,7 +225,7 @@ def _solved(
 
 def ladder(part: Part, depth: bool = True) -> tuple[int, ...]:
     """The widths that a part may take, from its full one down."""
-    narrower = default_ladder(part.units, part.removable and depth, MOST_WIDTHS)
+    narrower = default_ladder(part.units, part.removable and depth, MOST_WIDTHS, heads=part.kind == "heads")
     return (part.units, *(width for width in narrower if width < part.units))
 
 

@@ -107,36 +107,50 @@ def _stream(index: Index, made: str) -> tuple[str, str]:
 
 
 class _Sums:
-    """Second moments of what a layer reads, and of that with what it is to give."""
+    """Of what a layer reads and of what it is to give: means, covariance, and the covariance of both.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.first = self.wanted = self.square = self.cross = torch.zeros((), dtype=torch.float64)
+    product: of each row with each column; else of each with its own. Sums are of what is left of the first piece's means: squares of large
+    constants would lose their digits in float32.
+    """
 
-    def add(self, x: Tensor, target: Tensor, product: bool) -> None:
-        """x (n, columns), target (n, rows). product: of each row with each column; else of each with its own."""
+    def __init__(self, product: bool) -> None:
+        self.product, self.count = product, 0
+        self.near = self.first = self.square = self.cross = self.target_near = self.target_first = torch.zeros(())
+
+    def add(self, x: Tensor, target: Tensor) -> None:
+        """x (n, columns), target (n, rows)."""
+        if not self.count:
+            self.near, self.target_near = x.mean(0), target.mean(0)
+        x, target = x - self.near, target - self.target_near
         self.count += len(x)
         self.first = self.first + x.sum(0).cpu().double()
-        self.wanted = self.wanted + target.sum(0).cpu().double()
-        self.square = self.square + (x.mT @ x if product else x.square().sum(0)).cpu().double()
-        self.cross = self.cross + (target.mT @ x if product else (target * x).sum(0)).cpu().double()
+        self.target_first = self.target_first + target.sum(0).cpu().double()
+        self.square = self.square + (x.mT @ x if self.product else x.square().sum(0)).cpu().double()
+        self.cross = self.cross + (target.mT @ x if self.product else (target * x).sum(0)).cpu().double()
+
+    def moments(self, *, central: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Means of x and of the target, second moments of x, and those of both: about the means, or about zero."""
+        x, target = self.first / self.count, self.target_first / self.count
+        square, cross = self.square / self.count - self._outer(x, x), self.cross / self.count - self._outer(target, x)
+        x, target = x + self.near.cpu().double(), target + self.target_near.cpu().double()
+        return (x, target, square, cross) if central else (x, target, square + self._outer(x, x), cross + self._outer(target, x))
+
+    def _outer(self, rows: Tensor, columns: Tensor) -> Tensor:
+        return rows[:, None] * columns if self.product else rows * columns
 
 
 def _product(narrow: Network, stage: _Stage, reader: Reader, passes: list[Pass], stays: Positions, damping: float) -> None:
-    sums = _Sums()
+    sums = _Sums(product=True)
     for dense, run, mask in passes:
         run.until(stage.node.name)
         target = _target(dense, run, stage, stays)
         x = run.value(reader.data).movedim(reader.channel, -1)
         if target is not None and target.shape[:-1] == x.shape[:-1]:
-            sums.add(flattened(x, mask), flattened(target, mask), product=True)
+            sums.add(flattened(x, mask), flattened(target, mask))
     if sums.count < LEAST_ROWS * reader.columns:
         return
     before = matrix(narrow.weight(reader.weight).cpu().double(), reader)[0]
-    mean, wanted = sums.first / sums.count, sums.wanted / sums.count
-    square, cross = sums.square / sums.count, sums.cross / sums.count
-    if reader.bias is not None:  # it takes up the means
-        square, cross = square - mean[:, None] * mean, cross - wanted[:, None] * mean
+    mean, wanted, square, cross = sums.moments(central=reader.bias is not None)
     ridge = damping * square.diagonal().mean().clamp_min(1e-30)
     system = square + ridge * torch.eye(len(square), dtype=torch.float64)
     after = before + torch.cholesky_solve((cross - before @ square).mT, torch.linalg.cholesky(system)).mT
@@ -148,21 +162,18 @@ def _product(narrow: Network, stage: _Stage, reader: Reader, passes: list[Pass],
 
 def _norm(narrow: Network, stage: _Stage, passes: list[Pass], stays: Positions, damping: float) -> None:
     """y = g z + b in each channel, z what is normalised: the regression of what the whole network gave on z."""
-    sums = _Sums()
+    sums = _Sums(product=False)
     for dense, run, mask in passes:
         run.until(stage.node.name)
         target = _target(dense, run, stage, stays)
         z = _normalised(stage.node, run.value(stage.node.input[0]))
         if target is not None and target.shape == z.shape:
-            sums.add(flattened(z, mask), flattened(target, mask), product=False)
+            sums.add(flattened(z, mask), flattened(target, mask))
     scale = narrow.weight(stage.node.input[1])
     if sums.count < LEAST_ROWS:
         return
-    mean, wanted = sums.first / sums.count, sums.wanted / sums.count
-    square, cross = sums.square / sums.count, sums.cross / sums.count
     shifts = len(stage.node.input) > 2 and bool(stage.node.input[2])
-    if shifts:
-        square, cross = square - mean.square(), cross - mean * wanted
+    mean, wanted, square, cross = sums.moments(central=shifts)
     ridge = damping * square.mean()
     after = (cross + ridge * scale.cpu().double()) / (square + ridge)
     scale.copy_(after)
