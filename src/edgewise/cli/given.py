@@ -117,6 +117,7 @@ def make_task(name: str, data: str | None, given: Mapping[str, Any], *, defaults
 
 def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
     """A task's options that a package knows already: how its pictures or texts are fed, and the labels."""
+    from edgewise.data.preprocess import ImagePreprocess
     from edgewise.data.text import TextPreprocess
 
     found: dict[str, Any] = {}
@@ -124,7 +125,7 @@ def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
         record = package.preprocess if package is not None else None
         if package is not None and isinstance(record, TextPreprocess):
             found = {"tokenizer": package.files.get(TOKENIZER), "max_length": record.max_length, "stride": record.stride}
-        elif record is not None:
+        elif isinstance(record, ImagePreprocess):
             found = {name: getattr(record, name) for name in ("size", "channels", "mean", "std", "scale", "resize", "crop")}
             found |= {"interpolation": record.interpolation, "layout": record.layout}
         if package is not None and package.labels and not all(label.isdigit() for label in package.labels):

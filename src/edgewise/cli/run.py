@@ -16,7 +16,7 @@ from edgewise.types import Execution
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgewise.data.postprocess import Classify
+    from edgewise.data.postprocess import Classify, Embed, Extract, Regress
     from edgewise.data.preprocess import ImagePreprocess
     from edgewise.data.text import TextPreprocess
     from edgewise.package import Package
@@ -33,7 +33,7 @@ class _Model:
     data: bytes
     execution: Execution
     preprocess: ImagePreprocess | TextPreprocess | None = None
-    postprocess: Classify | None = None
+    postprocess: Classify | Regress | Embed | Extract | None = None
     note: str = ""
     package: Package | None = None
 
@@ -171,6 +171,8 @@ def execution_here(best: Execution | None, backend: str | None, threads: int | N
 
 def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | TextPreprocess | None = None) -> dict[str, np.ndarray]:
     """The model's inputs from one file. Raises InvalidData, InvalidPackage."""
+    from edgewise.data.text import TextPreprocess
+
     if path.suffix == ".npz":
         arrays = _arrays(path)
         wanted = {spec.name for spec in signature.inputs}
@@ -183,6 +185,8 @@ def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | T
     (spec,) = signature.inputs
     if path.suffix == ".npy":
         return {spec.name: _fitted(_arrays(path)[""], spec, path)}
+    if isinstance(preprocess, TextPreprocess):
+        raise InvalidData(f"{path}: this model takes texts; give them as they are, in a file with one a line, or as arrays")
     if preprocess is None:
         raise InvalidData(f"{path}: this model says nothing about preprocessing, so it can't take a picture; give an .npy of {_text(spec)}")
     from edgewise.data.picture import read_picture

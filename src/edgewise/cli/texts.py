@@ -149,7 +149,7 @@ def show(records: Sequence[dict[str, Any]], remark: str) -> None:
             answer = record["answer"]
             table.add_row(shown, clean(answer["text"] or "(no answer)"), f"{answer['score']:.4g}", "")
         else:
-            values = np.ravel(record.get("value", record.get("embedding", record.get("outputs"))))
+            values = np.ravel(np.asarray(record.get("value", record.get("embedding", record.get("outputs")))))
             table.add_row(shown, ", ".join(f"{value:.4g}" for value in values[:_VALUES]) + (", …" if len(values) > _VALUES else ""), "", "")
     out.print(table)
     out.print(Text(remark, style="dim"))

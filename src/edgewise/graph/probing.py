@@ -63,5 +63,5 @@ def followed(proto: onnx.ModelProto) -> dict[str, tuple[int | str | None, ...]]:
         if constants[0] is not None and constants[1] is not None:
             shapes = (constants[0].shape, constants[1].shape)
         if shapes[0] is not None and shapes[1] is not None and len(shapes[0]) == len(shapes[1]):
-            found[name] = tuple(map(named, *shapes)) if shapes[0] else ()
+            found[name] = tuple(named(*both) for both in zip(shapes[0], shapes[1], strict=True))
     return found

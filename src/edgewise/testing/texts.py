@@ -141,7 +141,7 @@ def model(
             ("Div", ["s", "n"], ["mean"]),
             ("MatMul", ["mean", "head"], ["logits"]),
         ]
-    weights = {"table": table, "head": head, "last": np.int64([-1]), "middle": np.int64([1]), "one": np.eye(1, width, dtype=np.float32)[0]}
+    weights = {"table": table, "head": head, "last": np.array([-1]), "middle": np.array([1]), "one": np.eye(1, width, dtype=np.float32)[0]}
     used = {name for node in nodes for name in node[1]}
     given = (shape[0], shape[1], 2) if gives == "span" else (shape[0], head.shape[1])
     return graphs.build(

@@ -41,8 +41,9 @@ def saved(folder: Path) -> list[Table] | None:
 
 def _dataset(folder: Path, split: str) -> list[Table]:
     state = _object(folder / "state.json")
-    files = [entry.get("filename") for entry in state.get("_data_files") or () if isinstance(entry, dict)]
-    if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
+    listed = [entry.get("filename") for entry in state.get("_data_files") or () if isinstance(entry, dict)]
+    files = [name for name in listed if isinstance(name, str) and Path(name).name == name]
+    if not files or len(files) < len(listed):
         raise InvalidData(f"{folder / 'state.json'} names no data files in its folder; save the data set again with save_to_disk")
     named = split or str(state.get("_split") or "")
     return [Table(table.name, table.columns, named, table.names) for table in (read(folder / name) for name in files)]

@@ -119,7 +119,7 @@ def _copies(given: np.ndarray, digests: Sequence[bytes], usable: np.ndarray) -> 
     """Copies inside one given split: kept, as they deceive nobody, but counted."""
     found = []
     for split in dict.fromkeys(given.tolist()):
-        count = Counter(digests[i] for i in np.flatnonzero(usable & (given == split)))
+        count = Counter(digests[i] for i in np.flatnonzero(usable & (given == split)).tolist())
         extra = sum(count.values()) - len(count)
         if extra:
             where = f" inside {split}" if split else ""
@@ -132,9 +132,9 @@ def _conflicts(source: TextSource, digests: Sequence[bytes], usable: np.ndarray)
         return []
     classes: dict[bytes, set[int]] = defaultdict(set)
     first: dict[bytes, int] = {}
-    for index in np.flatnonzero(usable):
+    for index in np.flatnonzero(usable).tolist():
         classes[digests[index]].add(int(source.targets[index]))
-        first.setdefault(digests[index], int(index))
+        first.setdefault(digests[index], index)
     torn = [(first[digest], sorted(found)) for digest, found in classes.items() if len(found) > 1]
     if not torn:
         return []

@@ -77,7 +77,7 @@ def load(
         told = "; ".join(f"{table.name}: {', '.join(each.texts)}" for table, each in zip(tables, chosen, strict=True))
         raise InvalidData(f"some files have one text and others two ({told}); name the columns with text_columns=")
     given, called = _splits(tables, as_test)
-    first, second = (_column(tables, chosen, place) for place in (0, 1))
+    first, second = _column(tables, chosen, 0) or [], _column(tables, chosen, 1)
     targets, found = _targets(tables, chosen, goal, labels, second or first)
     findings = [finding for table in tables for finding in table.findings]
     return TextSource(name, first, second, targets, found, given, (*findings, *_guessed(tables, chosen), *_called(called)))
