@@ -37,6 +37,13 @@ class _Model:
     note: str = ""
     package: Package | None = None
 
+    @property
+    def classify(self) -> Classify | None:
+        """What makes labels of scores, where that is what the package does."""
+        from edgewise.data.postprocess import Classify
+
+        return self.postprocess if isinstance(self.postprocess, Classify) else None
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="A package (.edgew) or a model (.onnx).", metavar="FILE")],
@@ -96,7 +103,7 @@ def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool]
 
     def show(as_json: bool) -> None:
         if as_json:
-            _echo([{"input": str(path), **_record(outputs, model.postprocess, top)} for path, outputs in answers])
+            _echo([{"input": str(path), **_record(outputs, model.classify, top)} for path, outputs in answers])
         else:
             _show(answers, model, top)
 
@@ -260,7 +267,7 @@ def _show(answers: list[tuple[Path, Outputs]], model: _Model, top: int) -> None:
     out = console()
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("input", overflow="fold", style="cyan")
-    if model.postprocess is None:
+    if model.classify is None:
         for column in ("output", "dtype", "shape", "first values"):
             table.add_column(column, overflow="fold")
     else:
@@ -268,14 +275,14 @@ def _show(answers: list[tuple[Path, Outputs]], model: _Model, top: int) -> None:
         table.add_column("score", justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
     for path, outputs in answers:
-        if model.postprocess is None:
+        if model.classify is None:
             for name, array in outputs.items():
                 first = ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in array.ravel()[:_FIRST_VALUES].tolist())
                 more = ", …" if array.size > _FIRST_VALUES else ""
                 shape = "×".join(map(str, array.shape))
                 table.add_row(clean(str(path)), clean(name), str(array.dtype), shape, Text(first + more))
             continue
-        samples = replace(model.postprocess, top=top).apply(_logits(outputs))
+        samples = replace(model.classify, top=top).apply(_logits(outputs))
         for number, sample in enumerate(samples):
             shown = clean(f"{path} [{number}]" if len(samples) > 1 else str(path))
             for rank, prediction in enumerate(sample):

@@ -74,8 +74,7 @@ class Encoder(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         given: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.prepared:
-            precise: torch.dtype = self.model.dtype
-            here = 1 - attention_mask.to(precise)
+            here = 1 - attention_mask.to(next(self.model.parameters()).dtype)
             given |= {"attention_mask": here[:, None, None, :] * MASKED, "position_ids": self._positions(input_ids)}
         if self.sentences > 1 and token_type_ids is not None:
             given["token_type_ids"] = token_type_ids
