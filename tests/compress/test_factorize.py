@@ -14,7 +14,7 @@ from edgewise.compress.prune.losses import answers
 from edgewise.errors import InvalidInput
 from edgewise.graph import fold, parts
 from edgewise.models.network import Network
-from edgewise.testing.encoders import encoder, texts
+from edgewise.testing.encoder_graphs import encoder, texts
 from edgewise.types import Execution
 
 WORDS, WIDTH = 120, 16

@@ -15,7 +15,7 @@ from edgewise.compress.prune.refit import refit
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index, parts, positions, shrink
 from edgewise.models.network import Network
-from edgewise.testing.encoders import encoder, texts
+from edgewise.testing.encoder_graphs import encoder, texts
 from edgewise.testing.graphs import Node, build
 
 EXACT = 1e-9
