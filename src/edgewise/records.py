@@ -170,10 +170,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores.
-
-    Of other scores, only_right counts the samples on which one scores higher.
-    """
+    """Candidate minus reference on the same samples: below zero is worse. McNemar's exact p for 0/1 scores; of others, right is higher."""
 
     difference: Interval
     candidate_only_right: int
@@ -276,8 +273,7 @@ class Comparison:
     """Two models on the same inputs: how far apart their outputs are, where they part, what it costs (`edgewise compare a b`).
 
     layers: (tensor, relative L2 error of b against a) in the order of a's graph; empty when the graphs share no tensor to compare.
-    agreement: share of samples on which both give the same answer (top-1, or the same text); None where answers are numbers. Quality and
-    drop (b minus a) only with labels.
+    agreement: share of samples with the same answer (top-1, or text); None for numbers. Quality and drop (b minus a) only with labels.
     """
 
     names: tuple[str, str]  # a: what is compared against, b

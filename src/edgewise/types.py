@@ -111,14 +111,17 @@ class Backend(Protocol):
 
 
 class Split(Protocol):
-    """One part of a data set, preprocessed as the model wants it. Order is fixed, so that two models can be paired sample by sample."""
+    """One part of a data set, preprocessed as the model wants it. Order is fixed, so that two models can be paired sample by sample.
+
+    Where a sample is several rows of a batch, `combined(parts)` makes outputs of all batches, in order, into one for each sample.
+    """
 
     @property
     def name(self) -> str: ...
 
     @property
     def targets(self) -> np.ndarray | None:
-        """(samples,) int64 class indices; None when unlabelled."""
+        """(samples, …), as the metric has them (of classes int64 indices); None when unlabelled."""
         ...
 
     def __len__(self) -> int: ...
@@ -136,7 +139,7 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """Its name; higher is better, in 0..1."""
+        """Its name (see `data.metrics`); higher is better, and 1 the best."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Pictures in: sources, cleaning, splits; pre- and postprocessing, metrics. The field's side of data: no torch."""
+"""Pictures and texts in: sources, cleaning, splits; pre- and postprocessing, metrics. The field's side of data: no torch."""
 
 from edgewise.data.metrics import paired, quality, top1, wilson
 from edgewise.data.picture import read_picture
