@@ -108,7 +108,7 @@ def tune(
         net, task, signature = _trained_form(source, task)
         if task.split("train").targets is None:
             raise InvalidData(f"{task.summary().source} has no labels for {task.name}, and training needs them: label the data")
-        asked = {
+        asked: dict[str, Any] = {
             "model": _digest(net), "data": task.fingerprint(), "task": task.name, "epochs": epochs, "batch_size": batch_size,
             "learning_rate": learning_rate, "warmup": warmup, "decay": decay, "weight_decay": weight_decay, "clip": clip,
             "patience": patience, "precision": native_precision() if precision == "auto" else precision, "seed": seed,

@@ -12,7 +12,7 @@ import numpy as np
 from edgewise.types import Inputs
 
 WORDS = 96
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "vocab_size": WORDS,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -20,7 +20,7 @@ _SIZES = {
     "intermediate_size": 48,
     "max_position_embeddings": 40,
 }
-_DISTILLED = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 40}
+_DISTILLED: dict[str, Any] = {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 40}
 
 
 def _configs() -> Mapping[str, Callable[..., Any]]:
