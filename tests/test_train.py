@@ -100,6 +100,30 @@ def test_the_schedule_rises_and_falls():
     assert rates[-1] < 0.001
 
 
+def test_the_linear_schedule_is_berts():
+    """Against the schedule of transformers, which starts at 0 where ours takes its first step."""
+    from transformers import get_linear_schedule_with_warmup
+
+    updates = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    theirs = get_linear_schedule_with_warmup(updates, 6, 100)
+    for step in range(100):
+        ours = schedule(step, 100, peak=2.0, warmup=0.06, decay="linear")
+        assert ours == pytest.approx(theirs.get_last_lr()[0] + (2.0 / 6 if step < 6 else 0))
+        updates.step()
+        theirs.step()
+
+
+def test_the_schedule_that_is_asked_for_is_followed():
+    done = train(net(), Blobs(), epochs=2, batch_size=16, learning_rate=0.1, decay="linear", warmup=0.5)
+    cosine = train(net(), Blobs(), epochs=2, batch_size=16, learning_rate=0.1, warmup=0.5)
+    assert done.losses[0] == cosine.losses[0]  # they rise alike
+    assert done.losses[1] != cosine.losses[1]
+    with pytest.raises(InvalidInput, match="decay='none' is unknown; use one of cosine, linear"):
+        train(net(), Blobs(), epochs=1, decay="none")
+    with pytest.raises(InvalidInput, match="warmup=2"):
+        train(net(), Blobs(), epochs=1, warmup=2)
+
+
 def same(one, other):
     return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 

@@ -25,6 +25,7 @@ from edgewise.tuning import RECORD, tune
 from edgewise.types import Signature
 
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "precision": "fp32"}
+FAST = {**QUICK, "learning_rate": 0.1}
 
 
 @dataclass(frozen=True)
@@ -183,23 +184,23 @@ def test_it_stops_where_nothing_gets_better(base: Path) -> None:
 def test_a_graph_and_a_callable_come_back_as_what_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = export(bag(), encoders.tokens(2, 6), axes={1: "tokens"}, output_names=["logits"])
     graph.save(tmp_path / "bag.onnx")
-    found = tune(tmp_path / "bag.onnx", Words(), out=tmp_path / "graph", **QUICK)
+    found = tune(tmp_path / "bag.onnx", Words(), out=tmp_path / "graph", **FAST)
     assert max(found.record.metrics) > 0.9
     trained = intake(found.files[0]).graph
     assert trained is not None
     assert trained.signature == graph.signature
-    again = tune(tmp_path / "bag.onnx", Words(), out=tmp_path / "graph", **QUICK)
+    again = tune(tmp_path / "bag.onnx", Words(), out=tmp_path / "graph", **FAST)
     torch.testing.assert_close(logits(again.model), logits(found.model), rtol=1e-5, atol=1e-6)
 
     (tmp_path / "bags.py").write_text("from tests_bag import bag\n")
     monkeypatch.setitem(__import__("sys").modules, "tests_bag", __import__("types").SimpleNamespace(bag=bag))
     name = f"{tmp_path / 'bags.py'}:bag"
 
-    found = tune(name, Words(), out=tmp_path / "module", **QUICK)
+    found = tune(name, Words(), out=tmp_path / "module", **FAST)
     assert found.files == (tmp_path / "module" / "model.safetensors",)
     built = intake(name, weights=found.files[0]).module
     torch.testing.assert_close(logits(built), logits(found.model), rtol=0, atol=0)
-    again = tune(name, Words(), out=tmp_path / "module", **QUICK)
+    again = tune(name, Words(), out=tmp_path / "module", **FAST)
     torch.testing.assert_close(logits(again.model), logits(found.model), rtol=0, atol=0)
 
 

@@ -108,11 +108,10 @@ def tune(
         net, task, signature = _trained_form(source, task)
         if task.split("train").targets is None:
             raise InvalidData(f"{task.summary().source} has no labels for {task.name}, and training needs them: label the data")
-        precise = native_precision() if precision == "auto" else precision
-        asked = {
+        asked: dict[str, Any] = {
             "model": _digest(net), "data": task.fingerprint(), "task": task.name, "epochs": epochs, "batch_size": batch_size,
             "learning_rate": learning_rate, "warmup": warmup, "decay": decay, "weight_decay": weight_decay, "clip": clip,
-            "patience": patience, "precision": precise, "seed": seed,
+            "patience": patience, "precision": native_precision() if precision == "auto" else precision, "seed": seed,
         }  # fmt: skip
         if folder is not None and (before := _finished(folder, asked)) is not None:
             return _again(before, source, net, folder)
@@ -125,7 +124,7 @@ def tune(
         judged = task.split("validation").targets is not None
         trained = train(
             net, task, epochs=epochs, batch_size=batch_size, objective=_objective(net, task), optimizer="adamw",
-            learning_rate=learning_rate, decay=decay, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precise,
+            learning_rate=learning_rate, decay=decay, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=asked["precision"],
             validate=_validation(task, signature) if judged else None, keep_best=judged, stopper=_patient(patience) if judged else None,
             seed=seed, checkpoint=None if folder is None else folder / CHECKPOINTS, progress=tell,
             identity={name: asked[name] for name in ("model", "data", "task", "patience")},

@@ -271,3 +271,32 @@ def test_read_only_inputs_and_lazy_torch() -> None:
     code = "import sys, edgewise.export, edgewise.models, edgewise.graph; print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+class Words(nn.Module):
+    """ids, mask (batch, tokens) -> the mean of the ids' vectors, (batch, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 4)
+
+    def forward(self, ids: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
+        weight = mask[:, :, None].to(torch.float32)
+        return (self.embed(ids) * weight).sum(1) / weight.sum(1) * scale[:, None]
+
+
+@pytest.mark.parametrize("norms", [False, True])
+@pytest.mark.parametrize("batch_axis", ["batch", None])
+def test_further_axes_are_open_by_name(norms: bool, batch_axis: str | None) -> None:
+    def example(batch: int, tokens: int) -> Inputs:
+        ids = np.random.default_rng(tokens).integers(0, 11, (batch, tokens))
+        return {"ids": ids, "mask": (ids > 2).astype(np.int64) | (np.arange(tokens) == 0), "scale": np.ones(batch, np.float32)}
+
+    module = Words()
+    # torch calls the vectors "embedding" too.
+    graph = export(module, example(2, 5), batch_axis=batch_axis, axes={1: "tokens"}, output_names=["embedding"], norms=norms)
+    batch = batch_axis or 2
+    assert [spec.shape for spec in graph.signature.inputs] == [(batch, "tokens"), (batch, "tokens"), (batch,)]
+    assert [(spec.name, spec.shape) for spec in graph.signature.outputs] == [("embedding", (batch, 4))]
+    for size, tokens in ((2, 2), (2, 9), *(((1, 1), (5, 3)) if batch_axis else ())):
+        assert parity(module, graph, example(size, tokens), runner=OrtRunner(graph)).relative_l2 < 1e-5

@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.export.modes import evaluating, quiet
 from edgewise.export.oracle import run_torch, takes, tensors
-from edgewise.export.tidying import tidied
+from edgewise.export.tidying import named_apart, tidied
 from edgewise.graph import Graph, canonical, set_axes, trainable
 from edgewise.graph.trainable import mark_fixed
 from edgewise.models.program import load_program
@@ -101,6 +101,7 @@ def _to_onnx(
         )
         if result is None:
             raise InvalidModel("torch.onnx.export gave no model; update torch and onnxscript")
+        named_apart(result.model)
         if keep is None:
             return result.model_proto
         result.model, fixed = tidied(result.model, keep)

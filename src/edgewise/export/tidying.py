@@ -54,6 +54,18 @@ def tidied(model: ir.Model, module: nn.Module) -> tuple[ir.Model, set[str]]:
     return model, {name for name in model.graph.initializers if name not in parameters}
 
 
+def named_apart(model: ir.Model) -> None:
+    """Give inner tensors that are called as an output other names, in place: torch looks at none when it names outputs as it was asked."""
+    outputs = {value.name: value for value in model.graph.outputs}
+    inner = [value for node in model.graph for value in node.outputs]
+    taken = {value.name for value in (*inner, *model.graph.inputs, *model.graph.initializers.values())}
+    for value in inner:
+        if value.name in outputs and value is not outputs[value.name]:
+            number = next(number for number in range(len(taken) + 1) if f"{value.name}_inner_{number}" not in taken)
+            value.name = f"{value.name}_inner_{number}"
+            taken.add(value.name)
+
+
 def _reads(node: ir.Node, parameters: dict[str, nn.Parameter]) -> bool | None:
     """False: not to be folded. None: as the folding thinks best."""
     return False if any(value is not None and value.name in parameters for value in node.inputs) else None

@@ -36,9 +36,10 @@ class Encoder(nn.Module):
     the same numbers as transformers', in a graph of few nodes, of which every axis has a name.
     """
 
-    def __init__(self, model: nn.Module, head: Head, *, pooling: Pooling = "mean", normalise: bool = False) -> None:
+    def __init__(self, model: Any, head: Head, *, pooling: Pooling = "mean", normalise: bool = False) -> None:
         super().__init__()
-        config: Any = model.config
+        config = model.config
+        self.model: Any
         self.model, self.head, self.pooling, self.normalise = model, head, pooling, normalise
         self.prepared = config.model_type in PREPARED
         self.sentences = int(getattr(config, "type_vocab_size", 0) or 0)
