@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edgewise import backends, measure
 from edgewise.compress.quantize import quantize_within
+from edgewise.compress.quantize.place import place
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
@@ -45,6 +46,13 @@ INT8 = (
     "quantize(estimator='minmax')",
 )
 DYNAMIC = "quantize(mode='dynamic')"
+# Of transformers: their sums stay in float in any case, so what is left to measure is how ranges are read and integers chosen.
+TOKENS = (
+    "quantize()",
+    "quantize(estimator='minmax', rounding='nearest')",
+    "quantize(reduce_range=False)",
+    "quantize() > lower(to='s8')",
+)
 
 # Of the recipes these many are tried in any case; the others only where the best so far is within FAR of the speedup that is asked for.
 SURE, FAR = 4, 1.25
@@ -281,10 +289,13 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         return  # a shorter float does it, and integers are coarser than that
     threads = climb.baseline.execution.threads
     executions = [Execution(name, "fp32", threads) for name in climb.engines]
-    if _matmul_share(climb) >= MATMUL_SHARE:
+    share, tokens = _matmul_share(climb), _of_tokens(climb)
+    if share >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
+    if tokens:  # what stays float there, attention above all, takes as long as the integers do
+        executions += [Execution(name, "bf16", threads) for name in climb.engines if "bf16" in backends.get(name).precisions()]
     seen: set[str] = set()
-    for number, recipe in enumerate(INT8):
+    for number, recipe in enumerate(TOKENS if tokens else INT8):
         if number >= SURE and far_from(climb, asked_speedup(climb)):
             return  # recipes differ by percents; pruning has to bring what is missing, and needs one of them
         try:
@@ -348,6 +359,16 @@ def _matmul_share(climb: Climb) -> float:
         return 0.0
     whole = sum(node.macs for node in costs)
     return sum(node.macs for node in costs if node.op in ("MatMul", "Gemm")) / whole if whole else 0.0
+
+
+def _of_tokens(climb: Climb) -> bool:
+    """Whether most of the multiply-accumulates are products of tokens with weights: a transformer."""
+    try:
+        costs = {node.name: node.macs for node in cost(climb.dense)}
+    except EdgewiseError:
+        return False
+    plan = place(climb.dense)
+    return sum(costs.get(layer.name, 0) for layer in plan.weighted if layer.input in plan.tokens) > sum(costs.values()) / 2
 
 
 # In order of what they change; a rung yields (rung, recipe, executions).

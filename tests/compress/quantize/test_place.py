@@ -50,3 +50,28 @@ def test_what_has_no_integer_kernel_says_why(new_net: Callable[..., Any], make: 
     plan = place(net.graph({"x": [4, 4]}, {"y": shape}))
     assert not plan.weighted
     assert reason in plan.skipped["y"]
+
+
+def test_sums_and_norms_of_tokens_stay_in_float(text: Graph) -> None:
+    plan = place(text)
+    products = {layer.name for layer in plan.weighted}
+    assert products == {f"{name}_product" for name in ("query", "key", "value", "out", "feed1", "feed2")} | {"y"}
+    assert plan.tokens == {"entry", "norm1", "context", "gelu"}
+    nodes = {node.name: node for node in text.proto.graph.node}
+    assert plan.reads_rounded(nodes["query_product"], "entry") and plan.reads_rounded(nodes["feed1_product"], "norm1")
+    assert not plan.reads_rounded(nodes["sum1"], "entry") and not plan.reads_rounded(nodes["sum2"], "norm1")
+    # Integers flow through what only moves them; attention's own products have no constant weights.
+    assert "seen" in plan.rounded and plan.reads_rounded(nodes["seen_turned"], "seen")
+    assert {name: "aren't constant" in reason for name, reason in plan.skipped.items()} == {"products": True, "seen": True}
+
+
+def test_an_addition_behind_a_product_is_its_bias(text: Graph, new_net: Callable[..., Any]) -> None:
+    found = {layer.name: (layer.adder, layer.added, layer.bias) for layer in place(text).weighted}
+    assert found["query_product"] == ("query", "query_b", None)
+    assert found["y"] == (None, None, "head_b")
+    net = new_net()
+    w = net.constant("w", net.rng.normal(size=(4, 4)).astype("f4"))
+    net.add("Add", [net.add("MatMul", ["x", w], "product"), "x"], "y")
+    (layer,) = place(net.graph({"x": ["batch", 4]}, {"y": ["batch", 4]})).weighted
+    assert layer.adder is None and not layer.shifts
+    assert place(text, skip=("query",)).weighted[0].adder is None

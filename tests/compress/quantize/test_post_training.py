@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgewise.compress.quantize import quantize
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
@@ -75,6 +76,56 @@ def test_bias_correction_restores_the_mean_of_each_channel(net: Graph, samples: 
 
     options = {"calibration": samples, "rounding": "nearest", "granularity": "tensor", "equalize": False}
     with_it, without = quantize(net, **options), quantize(net, **options, bias_correction=False)  # type: ignore[arg-type]
+    assert bias(with_it.model) < 0.1 * bias(without.model)
+
+
+TOKEN_VARIANTS: list[dict[str, Any]] = [{}, {"rounding": "nearest"}, {"estimator": "minmax"}, {"residual": "one"}, {"symmetric": True}]
+
+
+@pytest.mark.parametrize("options", TOKEN_VARIANTS, ids=str)
+def test_a_transformer_stays_close(
+    text: Graph, phrases: list[Inputs], held_out_phrases: Inputs, error: Error, options: dict[str, Any]
+) -> None:
+    done = quantize(text, calibration=phrases, **options)
+    onnx.checker.check_model(done.model.proto, full_check=True)
+    assert done.model.signature == text.signature
+    assert error(text, done.model, held_out_phrases) < 0.08
+    assert set(done.skipped) == {"products", "seen"}
+    kept = {tensor.name: tensor for tensor in done.model.proto.graph.initializer}
+    assert sum(tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2 for tensor in kept.values()) == 8
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("mode", ["static", "dynamic"])
+def test_every_engine_runs_a_transformer_in_integers(
+    text: Graph, phrases: list[Inputs], held_out_phrases: Inputs, run: Run, backend: str, mode: Any
+) -> None:
+    pytest.importorskip(backend)
+    done = quantize(text, calibration=phrases, mode=mode, reduce_range=True)
+    stated = run(done.model, held_out_phrases, optimization="off")["y"]
+    assert np.linalg.norm(run(done.model, held_out_phrases, backend)["y"] - stated) < 0.02 * np.linalg.norm(stated)
+
+
+def test_what_stands_in_padding_changes_nothing(text: Graph, phrases: list[Inputs]) -> None:
+    rubbish = [{"ids": np.where(one["mask"] == 1, one["ids"], 7), "mask": one["mask"]} for one in phrases]
+    first, second = (quantize(text, calibration=given, equalize=False).model for given in (phrases, rubbish))
+    before, after = ({tensor.name: numpy_helper.to_array(tensor) for tensor in model.proto.graph.initializer} for model in (first, second))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if name not in ("seen_scale", "seen_zero_point", "seen_turned_scale", "context_scale"):
+            np.testing.assert_allclose(value, after[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_means_of_products_are_restored_by_the_additions_behind_them(text: Graph, phrases: list[Inputs], run: Run) -> None:
+    def bias(graph: Graph) -> float:
+        exact, rounded = (
+            np.concatenate([run(taps(g, ["feed2"]), one, optimization="off")["feed2"][one["mask"] == 1] for one in phrases])
+            for g in (text, graph)
+        )
+        return float(np.abs((exact - rounded).mean(0)).max())
+
+    options = {"calibration": phrases, "rounding": "nearest", "granularity": "tensor", "smooth": False, "embeddings": False}
+    with_it, without = quantize(text, **options), quantize(text, **options, bias_correction=False)  # type: ignore[arg-type]
     assert bias(with_it.model) < 0.1 * bias(without.model)
 
 
