@@ -258,7 +258,7 @@ def _searched(
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
         table_seconds=asked.table_seconds,
     )  # fmt: skip
-    climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution)
+    climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution, structure=climb.maker.structure)
     study = Study(
         format=STUDY_FORMAT,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

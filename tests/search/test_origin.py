@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from edgewise import backends
-from edgewise.graph import Graph
+from edgewise.graph import Graph, Index, infer_shapes
+from edgewise.models.network import Network
 from edgewise.search.origin import Teacher
 from edgewise.testing import graphs
 from edgewise.types import Execution
 
 MODEL, INPUTS = graphs.mlp()
-DENSE = Graph.from_proto(MODEL)
+DENSE = infer_shapes(Graph.from_proto(MODEL))
 
 
 @pytest.fixture
@@ -68,4 +70,17 @@ def test_what_does_not_fit_into_its_memory_is_asked_again(runs):
 
 def test_one_that_was_never_asked_loads_nothing(runs):
     Teacher(DENSE, Execution("onnxruntime")).close()
+    assert runs["open"] == 0
+
+
+def test_it_can_be_looked_into(runs):
+    teacher = Teacher(DENSE, Execution("onnxruntime"), structure=lambda: DENSE)
+    inner = Index(teacher.graph()).tensors[0]
+    answers = [teacher.tapped([inner])(INPUTS) for _ in range(2)]
+    assert runs["open"] == 1 and [*answers[0]] == [*teacher(INPUTS), inner]
+    with torch.no_grad():
+        expected = Network(DENSE).run({name: torch.from_numpy(value) for name, value in INPUTS.items()}, [inner])
+    for name, value in expected.items():
+        np.testing.assert_allclose(answers[1][name], value, rtol=1e-4, atol=1e-5)
+    teacher.close()
     assert runs["open"] == 0

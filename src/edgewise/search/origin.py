@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewise import backends, devices, registry
 from edgewise.errors import InvalidInput
-from edgewise.graph import Graph, fold, trainable
+from edgewise.graph import Graph, fold, taps, trainable
 from edgewise.models import Intake, intake
 from edgewise.models.huggingface import head_for
 from edgewise.recipe import apply, divided, level, parse
@@ -99,7 +99,7 @@ def remade(recipe: str, source: Intake, dense: Graph, task: Any, reference: Exec
     structure = structure_of(source, task)
     if structure is None:
         raise InvalidInput(f"{steps}: this model can't be trained again; give the module or .onnx file that it was made from")
-    teacher = Teacher(dense, reference or Execution(next(iter(backends.installed()))))
+    teacher = Teacher(dense, reference or Execution(next(iter(backends.installed()))), structure=structure)
     try:
         trained: Graph = apply(steps, Network(structure()), export=lambda network: fold(network.to_graph()), teacher=teacher, **given).model
     finally:
@@ -108,15 +108,19 @@ def remade(recipe: str, source: Intake, dense: Graph, task: Any, reference: Exec
 
 
 class Teacher:
-    """The dense model as a function of inputs, on the engine where it is fastest; loaded when it is first asked.
+    """The dense model as a function of inputs, on the engine where it is fastest; loaded when it is first asked. It can be looked into.
 
     It remembers what it answered: stages of one training, and the members of a family, see the same batches epoch by epoch, and a call
     of the dense model is a third of a step that trains a narrow one.
     """
 
-    def __init__(self, dense: Graph, execution: Execution, most_bytes: int = 2**28) -> None:
+    def __init__(
+        self, dense: Graph, execution: Execution, most_bytes: int = 2**28, *, structure: Callable[[], Graph] | None = None
+    ) -> None:
         self._dense, self._execution = dense, replace(execution, threads=devices.cores())
+        self._structure = structure or (lambda: dense)
         self._runner: Runner | None = None
+        self._tapped: dict[tuple[str, ...], Runner] = {}
         self._known: dict[bytes, Outputs] = {}
         self._left = most_bytes
 
@@ -133,7 +137,20 @@ class Teacher:
             self._left -= size
         return answers
 
+    def graph(self) -> Graph:
+        """What can be looked into: the training form, whose tensors are called as the student's."""
+        return self._structure()
+
+    def tapped(self, names: Sequence[str]) -> Callable[[Inputs], Outputs]:
+        """What answers with these inner tensors of `graph` too; nothing of it is remembered here."""
+        wanted = tuple(names)
+        if wanted not in self._tapped:
+            self._tapped[wanted] = backends.load(taps(self.graph(), wanted).to_bytes(), self._execution)
+        return self._tapped[wanted].run
+
     def close(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        for runner in (self._runner, *self._tapped.values()):
+            if runner is not None:
+                runner.close()
+        self._runner = None
+        self._tapped.clear()

@@ -216,10 +216,13 @@ class Counted:
     """A teacher on an engine that can be looked into, and how many texts it was asked."""
 
     def __init__(self, graph):
-        self.graph, self.asked, self.runners = graph, 0, []
+        self.whole, self.asked, self.runners = graph, 0, []
+
+    def graph(self):
+        return self.whole
 
     def tapped(self, names):
-        runner = backends.load(taps(self.graph, names).to_bytes(), Execution("onnxruntime"))
+        runner = backends.load(taps(self.whole, names).to_bytes(), Execution("onnxruntime"))
         self.runners.append(runner)
 
         def run(inputs):

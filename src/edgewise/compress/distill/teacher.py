@@ -29,8 +29,9 @@ REMEMBERED = 256 << 20  # bytes of a teacher's answers
 class Tapped(Protocol):
     """A teacher that runs on an engine and can be looked into. It answers as any function of inputs does."""
 
-    @property
-    def graph(self) -> Graph: ...
+    def graph(self) -> Graph:
+        """Its structure and weights; names are as the student's where the student was made from it."""
+        ...
 
     def tapped(self, names: Sequence[str]) -> Answering:
         """What gives the outputs, and these inner tensors of `graph` behind them."""
@@ -47,7 +48,7 @@ def graph_of(teacher: Teacher) -> Graph | None:
     """What is known of the teacher's inside."""
     if isinstance(teacher, Network):
         return teacher.structure
-    return teacher.graph if isinstance(teacher, Tapped) and not isinstance(teacher, nn.Module) else None
+    return teacher.graph() if isinstance(teacher, Tapped) and not isinstance(teacher, nn.Module) else None
 
 
 def fingerprint(teacher: Teacher) -> str | None:
