@@ -94,9 +94,7 @@ def test_rows_that_were_not_seen_get_what_was_seen_once() -> None:
 
 def test_a_recipe_factorizes() -> None:
     data = batches()
-    done = recipe.apply(
-        recipe.parse("factorize(rank=6)"), network(), calibration=lambda: data, export=lambda net: fold(net.to_graph())
-    )
+    done = recipe.apply(recipe.parse("factorize(rank=6)"), network(), calibration=lambda: data, export=lambda net: fold(net.to_graph()))
     assert any(list(tensor.dims) == [WORDS, 6] for tensor in done.model.proto.graph.initializer)
 
 

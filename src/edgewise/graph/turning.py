@@ -13,7 +13,7 @@ from edgewise.graph.probing import followed
 def turn_at_once(proto: onnx.ModelProto) -> int:
     """Reshape (a, b, m, n) to (a·b, m, n), Transpose, Reshape to (a, b, n, m): one Transpose, in place. Returns how many there were.
 
-    That is how torch's exporter writes an attention's keys. Heads and batch in one axis would couple all heads, and an engine copies as often.
+    So torch's exporter writes an attention's keys. Heads and batch in one axis would couple all heads, and an engine copies as often.
     `proto` is canonical, its shapes inferred.
     """
     index = Index(proto)
@@ -39,7 +39,7 @@ def turn_at_once(proto: onnx.ModelProto) -> int:
 
 
 def _chain(index: Index, last: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
-    """The first and the last of Reshape, Transpose of the last two of three axes, Reshape, where nothing else reads what is between them."""
+    """The first and the last of Reshape, Transpose of the last two of three axes, Reshape, where nothing else reads what is between."""
     if last.op_type != "Reshape" or index.sole_consumer(last.input[0]) is None:
         return None
     turned = index.producer(last.input[0])

@@ -15,8 +15,8 @@ from edgewise.models.plan import execute
 class Run:
     """One pass over one batch, in evaluation mode, from node to node in the graph's order.
 
-    What stands before a place need not be computed again for every change behind it: `fork` takes up from there. Weights are read when their
-    node is reached, so those that are changed in place while a run waits count from there on.
+    What stands before a place need not be computed again for every change behind it: `fork` takes up from there. Weights are read when
+    their node is reached, so those that are changed in place while a run waits count from there on.
     """
 
     def __init__(self, network: Network, inputs: Mapping[str, Tensor], hold: Collection[str] = ()) -> None:

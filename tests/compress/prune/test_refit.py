@@ -37,7 +37,10 @@ def residual() -> Network:
         ("LayerNormalization", ["u", "g", "b"], ["y"], {"axis": -1}),
     ]
     weights = {
-        **{name: normal(i, *shape) for i, (name, shape) in enumerate({"w0": (6, 6), "w1": (6, 9), "b1": (9,), "w2": (9, 6), "b2": (6,)}.items())},
+        **{
+            name: normal(i, *shape)
+            for i, (name, shape) in enumerate({"w0": (6, 6), "w1": (6, 9), "b1": (9,), "w2": (9, 6), "b2": (6,)}.items())
+        },
         "g": 1 + normal(7, 6) / 4,
         "b": normal(8, 6),
     }

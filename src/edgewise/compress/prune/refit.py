@@ -1,7 +1,7 @@
 """`refit`: the layers of a narrow network set anew, one after the other, to give what those of the whole one gave.
 
-Each product with a stored weight is the least-squares best for what it reads *now*, behind layers that are narrow and set anew already, so that
-errors don't pile up from layer to layer. One whose output is added to a stream makes up for what is missing there, too. Behind a layer
+Each product with a stored weight is the least-squares best for what it reads *now*, behind layers that are narrow and set anew already, so
+that errors don't pile up from layer to layer. One whose output is added to a stream makes up for what is missing there, too. Behind a layer
 norm over fewer positions each channel gets the scale and the shift with which it follows the whole one's best.
 """
 
@@ -66,15 +66,18 @@ def refit(narrow: Network, whole: Network, stays: Positions, data: Data, *, damp
     stages = [stage for stage in _stages(found) if stage.target in whole.plan.slots]
     targets = {stage.target for stage in stages}
     with evaluating(whole), evaluating(found), torch.no_grad():
-        passes = [
-            (Run(whole, tensors(whole, batch), targets), Run(found, tensors(found, batch)), present(batch)) for batch in data.batches
-        ]
+        passes = [(Run(whole, tensors(whole, batch), targets), Run(found, tensors(found, batch)), present(batch)) for batch in data.batches]
         for stage in stages:
             if stage.reader is None:
                 _norm(found, stage, passes, stays, damping)
             else:
                 _product(found, stage, stage.reader, passes, stays, damping)
     return found
+
+
+def has_norms(network: Network) -> bool:
+    """Whether layer norms stand in it: there, least squares layer by layer reaches what lies between."""
+    return any(node.op_type in _NORMS for node in network.structure.proto.graph.node)
 
 
 def _stages(network: Network) -> list[_Stage]:
