@@ -13,8 +13,8 @@ from edgewise.graph.probing import followed
 def turn_at_once(proto: onnx.ModelProto) -> int:
     """Reshape (a, b, m, n) to (a·b, m, n), Transpose, Reshape to (a, b, n, m): one Transpose, in place. Returns how many there were.
 
-    That is how torch's exporter writes an attention's keys. Heads and batch in one axis would couple all heads, and an engine copies as
-    often. `proto` is canonical, its shapes inferred.
+    So torch's exporter writes an attention's keys. Heads and batch in one axis would couple all heads, and an engine copies as often.
+    `proto` is canonical, its shapes inferred.
     """
     index = Index(proto)
     chains = [chain for node in index.nodes if (chain := _chain(index, node)) is not None]

@@ -14,6 +14,8 @@ from edgewise.errors import InvalidInput
 from edgewise.models.network import Network
 from edgewise.types import Inputs
 
+POSITIONS = 32_768  # twenty for each of 1536 columns
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -35,6 +37,25 @@ class Data:
         given = None if self.targets is None else len(self.targets)
         if self.loss is not None and given != len(self.batches):
             raise InvalidInput(f"a loss with targets for {given or 0} of {len(self.batches)} batches; give one array for each, or no loss")
+
+
+def enough(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
+    """The batches that hold the first `samples` samples, and of sequences as many more as it takes to POSITIONS.
+
+    A picture has thousands of positions for least squares to look at, a sentence twenty. Raises InvalidInput where there is none.
+    """
+    found = first(calibration, samples)
+    masks = [present(batch) for batch in found]
+    held = sum(int(mask.sum()) for mask in masks if mask is not None)
+    if any(mask is None for mask in masks):
+        return found
+    for batch in calibration[len(found) :]:
+        mask = present(batch)
+        if held >= POSITIONS or mask is None:
+            break
+        found.append(batch)
+        held += int(mask.sum())
+    return found
 
 
 def first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:

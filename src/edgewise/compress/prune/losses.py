@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,47 +55,53 @@ def losses(
     repair: bool,
     progress: Progress,
     moments: Moments | None = None,
+    judged: Data | None = None,
 ) -> dict[str, dict[int, float]]:
-    """Part -> width -> divergence of the answers from the dense model's when that part alone is that narrow; never less when narrower."""
-    dense = answers(network, data)
+    """Part -> width -> divergence of the answers from the dense model's when that part alone is that narrow; never less when narrower.
+
+    judged: the samples that the answers are compared on, where these aren't all that `data` repairs with.
+    """
+    judged = judged or data
+    dense = answers(network, judged)
     total = sum(len(ladders[part.name]) for part in parts)
     done = 0
     found: dict[str, dict[int, float]] = {}
     for part in parts:
         widths = sorted((width for width in ladders[part.name] if width < part.units), reverse=True)
-        lost = 0.0
-        found[part.name] = {part.units: lost}
         keeps = [ranking[part.name].keep(width) for width in widths]
-        for width, other in zip(widths, _answers(network, coupling, part, keeps, data, repair, moments), strict=True):
-            # A few samples can make less look better: the solver must not take noise for a gain.
-            lost = max(lost, divergence(dense, other))
-            found[part.name][width] = lost
+        if part.kind == "hidden":  # what isn't read still counts in layer norms: only a network that is narrow can tell
+            others = (answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), judged) for keep in keeps)
+        else:
+            changed = changes(network, part, keeps, data, repair=repair, moments=moments)
+            others = iter(changed_answers(network, part, changed, judged))
+        found[part.name] = rising({part.units: 0.0} | {w: divergence(dense, other) for w, other in zip(widths, others, strict=True)})
         done += len(ladders[part.name])
         progress(f"what {part.name} is worth", 0.4 + 0.5 * done / total)
     return found
 
 
-def _answers(
-    network: Network, coupling: Coupling, part: Part, keeps: Sequence[Sequence[int]], data: Data, repair: bool, moments: Moments | None
-) -> Iterator[list[torch.Tensor]]:
-    """For each of `keeps` the answers, batch by batch, of the network with these units of `part` alone."""
-    if part.kind == "hidden":  # what isn't read still counts in layer norms: only a network that is narrow can tell
-        for keep in keeps:
-            yield answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), data)
-        return
-    # Elsewhere the weights that read it tell, and what stands before them is computed once.
-    changed = changes(network, part, keeps, data, repair=repair, moments=moments)
+def rising(found: Mapping[int, float]) -> dict[int, float]:
+    """Losses by width, made to never fall towards narrower ones: by chance a few samples can make less look better, which is no gain."""
+    result: dict[int, float] = {}
+    lost = -np.inf
+    for width in sorted(found, reverse=True):
+        lost = result[width] = max(lost, found[width])
+    return result
+
+
+def changed_answers(network: Network, part: Part, changed: Sequence[Mapping[str, torch.Tensor]], data: Data) -> list[list[torch.Tensor]]:
+    """For each set of weights that read `part` the answers, batch by batch. What stands before the part is computed once."""
     readers = {one.node for one in part.slices if one.role == "in"}
     first = next(node.name for node in network.structure.proto.graph.node if node.name in readers)
     output = network.structure.signature.outputs[0].name
-    found: list[list[torch.Tensor]] = [[] for _ in keeps]
+    found: list[list[torch.Tensor]] = [[] for _ in changed]
     with evaluating(network), torch.inference_mode():
         for batch in data.batches:
             run = Run(network, tensors(network, batch))
             run.until(first)
             for answer, weights in zip(found, changed, strict=True):
                 answer.append(run.fork(weights).finish()[output])
-    yield from found
+    return found
 
 
 def answers(network: Network, data: Data) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 from edgewise.compress.prune import obs
 from edgewise.compress.prune.calibration import Data
 from edgewise.compress.prune.moments import Moments
-from edgewise.compress.prune.refit import refit
+from edgewise.compress.prune.refit import has_norms, refit
 from edgewise.graph import Coupling, Part, positions, shrink
 from edgewise.models.network import Network
 
@@ -27,19 +27,17 @@ def narrowed(
 ) -> Network:
     """`network`, of which `coupling` tells the parts, with only these units: part -> those that stay, ascending.
 
-    repair: part by part, the weights that read one are set to the least-squares best for the units that stay (`obs.update`). Where a stream
-    that layer norms normalise is one of the parts, of the network or of what goes, all that is narrow is refitted to the whole at the end.
-    tell: called with each part, and how many were before it.
+    repair: in a network with layer norms all that is left is refitted to the whole (`refit`), layer after layer. In others, part by part,
+    the weights that read one are set to the least-squares best for the units that stay (`obs.update`). tell: called with each part, and how
+    many were before it.
     """
-    pruned = network
+    pruned, refits = network, has_norms(network)
     for number, part in enumerate(part for part in coupling.parts if part.name in keep):
         tell(part, number)
-        if repair and part.kind != "hidden":
+        if repair and not refits:
             pruned = without(pruned, part, keep[part.name], data, repair=True)
     small = Network(shrink(pruned.to_graph(), keep, coupling=coupling))
-    if repair and keep and any(part.kind == "hidden" for part in coupling.parts):
-        small = refit(small, network, positions(coupling, keep), data)
-    return small
+    return refit(small, network, positions(coupling, keep), data) if repair and refits and keep else small
 
 
 def without(network: Network, part: Part, keep: Sequence[int], data: Data, *, repair: bool, moments: Moments | None = None) -> Network:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 
-from edgewise.compress.prune.calibration import Data, first
+from edgewise.compress.prune.calibration import Data, enough, first
 from edgewise.compress.prune.importance import CRITERIA
-from edgewise.compress.prune.losses import Ranking, losses, ranked
+from edgewise.compress.prune.losses import Progress, Ranking, ranked
 from edgewise.compress.prune.moments import gather
 from edgewise.compress.prune.narrowing import narrowed
-from edgewise.compress.prune.solve import Solution, solve
+from edgewise.compress.prune.surveying import Survey, chosen_parts, reason, survey
 from edgewise.compress.prune.weights import prune_weights
 from edgewise.errors import InvalidInput
-from edgewise.graph import Coupling, Part, parts
+from edgewise.graph import Coupling, Part
 from edgewise.measure.layermodel import axes_of
 from edgewise.measure.sizes import operations_predictor, size_predictor
-from edgewise.measure.table import default_ladder
 from edgewise.models.network import Network
 from edgewise.types import Compressed, Inputs
 
 KINDS = ("channels", "neurons", "heads", "hidden")
-
-# Narrower widths of a part that are looked at: each is a pass of the whole model over the samples, and EfficientNet-Lite0 has 1,400
-# multiples of 8, most of them of parts with 480 units and more.
-MOST_WIDTHS = 20
-
-Progress = Callable[[str, float], None]
 
 
 class Predicting(Protocol):
@@ -56,6 +48,7 @@ def prune(
     repair: bool = True,
     skip: Collection[str] = (),
     samples: int = 256,
+    rounds: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Compressed:
@@ -66,7 +59,9 @@ def prune(
     compare with), or widths (units that stay, by part).
     of: only this kind of part. depth: whole branches may go too. skip: parts to leave whole. importance: which units go first, one of
     obs, taylor, activation, magnitude_l1, magnitude_l2, norm_scale, random. repair: weights that stay are set to the least-squares best on
-    calibration samples. samples: how many of `calibration` are looked at.
+    calibration samples. samples: how many of `calibration` are looked at; of sequences, as many more as it takes to some 30,000 tokens.
+    rounds: how often the widths that came out are looked at again, each part beside the others as narrow as they are by then; each round
+    takes about as long as all before, and helps where much goes.
 
     of="weights": single weights go instead of units, for size and never for time. ratio is then the only goal, and importance, scope and
     pattern are those of `weights.prune_weights`: among others obs, sparsegpt, wanda, taylor, magnitude; "2:4", "1x4".
@@ -101,13 +96,15 @@ def prune(
         raise InvalidInput(f"importance={importance!r}; give one of {', '.join(CRITERIA)}")
     if of not in ("all", *KINDS):
         raise InvalidInput(f"of={of!r}; give one of all, {', '.join(KINDS)}, weights")
-    coupling, chosen = _chosen(model, of, skip)
+    coupling, chosen = chosen_parts(model, of, skip)
     notes: tuple[str, ...] = ()
     if widths is not None or ratio is not None:
-        data = Data(batches=first(calibration, samples), seed=seed)
-        ranking: Mapping[str, Ranking] = ranked(model, chosen, data, importance, tell)
+        data = Data(batches=enough(calibration, samples), seed=seed)
         share = _number("ratio", ratio or 0.0, 0.0, 1.0)
         wanted = _given(coupling, widths) if widths is not None else {p.name: max(1, round(p.units * (1 - share))) for p in chosen}
+        going = [part for part in chosen if wanted.get(part.name, part.units) < part.units]
+        moments = gather(model, going, data) if importance == "obs" else None
+        ranking: Mapping[str, Ranking] = ranked(model, going, data, importance, tell, moments)
     else:
         name, predict = _predictor(model, coupling, goals, table, calibration)
         found = survey(
@@ -122,8 +119,8 @@ def prune(
             seed=seed,
             progress=tell,
         )
-        data, ranking = Data(batches=first(calibration, samples), seed=seed), found.ranking
-        wanted, notes = _solved(found, predict, name, goals[name])
+        data, ranking = found.data, found.ranking
+        wanted, notes = _solved(found, predict, name, goals[name], rounds, tell)
     narrow = {part.name: wanted[part.name] for part in chosen if wanted.get(part.name, part.units) < part.units}
     keep = {name: ranking[name].keep(width) for name, width in narrow.items()}
 
@@ -131,8 +128,8 @@ def prune(
         tell(f"removing {part.units - narrow[part.name]} of {part.units} units of {part.name}", 0.9 + 0.1 * number / len(narrow))
 
     small = narrowed(model, coupling, keep, data, repair=repair, tell=removing)
-    left = {part.name: _reason(part, of, skip) for part in coupling.parts}
-    skipped = {**coupling.fixed, **{name: reason for name, reason in left.items() if reason}}
+    left = {part.name: reason(part, of, skip) for part in coupling.parts}
+    skipped = {**coupling.fixed, **{name: said for name, said in left.items() if said}}
     skipped |= {part.name: "the goal is reached without" for part in chosen if part.name not in keep}
     touched = tuple(f"{name}: {coupling.part(name).units} → {len(kept)}" for name, kept in keep.items())
     return Compressed(small, touched, skipped, notes)
@@ -143,90 +140,17 @@ def _only_ratio(others: Mapping[str, object]) -> None:
         raise InvalidInput(f"prune(of='weights') has {given[0]}; zeros are no faster and no narrower: give ratio, the share that goes")
 
 
-def _reason(part: Part, of: str, skip: Collection[str]) -> str:
-    if part.name in skip:
-        return "asked to be left whole"
-    return "" if of in ("all", part.kind) else f"it is a part of {part.kind}"
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """What a model can lose: its parts, the order in which their units go, and what each width costs in divergence of the answers."""
-
-    coupling: Coupling
-    chosen: tuple[Part, ...]
-    ranking: Mapping[str, Ranking]
-    losses: Mapping[str, Mapping[int, float]]
-
-    def solve(
-        self,
-        predict: Callable[[Mapping[str, int]], float],
-        target: float,
-        least: Mapping[str, int] | None = None,
-        most: Mapping[str, int] | None = None,
-    ) -> Solution:
-        """The widths of the least divergence with predict(widths) <= target, none of them below `least` or above `most`."""
-        low, high = least or {}, most or {}
-        allowed = {
-            part.name: {
-                w: loss for w, loss in self.losses[part.name].items() if low.get(part.name, 0) <= w <= high.get(part.name, part.units)
-            }
-            for part in self.chosen
-        }
-        return solve(allowed, predict, target)
-
-
-def survey(
-    model: Network,
-    calibration: Sequence[Inputs],
-    *,
-    of: str = "all",
-    depth: bool = True,
-    importance: str = "obs",
-    repair: bool = True,
-    skip: Collection[str] = (),
-    samples: int = 256,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Survey:
-    """Rank the units of every part, and measure what removing them costs; arguments as for `prune`. Raises InvalidInput."""
-    tell = progress or (lambda what, share: None)
-    coupling, chosen = _chosen(model, of, skip)
-    data = Data(batches=first(calibration, samples), seed=seed)
-    tell("second moments of what each layer reads", 0.0)
-    moments = gather(model, chosen, data) if repair or importance == "obs" else None
-    ranking = ranked(model, chosen, data, importance, tell, moments)
-    ladders = {part.name: ladder(part, depth) for part in chosen}
-    found = losses(model, coupling, chosen, ranking, ladders, data, repair=repair, progress=tell, moments=moments)
-    return Survey(coupling, chosen, ranking, found)
-
-
-def _chosen(model: Network, of: str, skip: Collection[str]) -> tuple[Coupling, tuple[Part, ...]]:
-    coupling = parts(model.to_graph())
-    chosen = tuple(part for part in coupling.parts if not _reason(part, of, skip))
-    if not chosen:
-        why = "; ".join(f"{name}: {reason}" for name, reason in [*coupling.fixed.items()][:3]) or "no part is of that kind"
-        raise InvalidInput(f"nothing of this model can be pruned ({why})")
-    return coupling, chosen
-
-
 def _solved(
-    found: Survey, predict: Callable[[Mapping[str, int]], float], name: str, asked: object
+    found: Survey, predict: Callable[[Mapping[str, int]], float], name: str, asked: object, rounds: int, tell: Progress
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     factor = _number(name, asked, 1.0, float("inf"))
     now = predict({part.name: part.units for part in found.coupling.parts})
-    solution = found.solve(predict, now / factor)
+    solution = found.refined(predict, now / factor, rounds=rounds, progress=tell)
     if not solution.reachable:
         least = now / solution.predicted
         raise InvalidInput(f"{name}={factor:g} is out of reach: with every part at its narrowest it is {least:.3g}x; ask for less")
     said = f"{name} {now / solution.predicted:.3g}x predicted, {factor:g}x asked; divergence {solution.loss:.3g}"
     return dict(solution.widths), (said + (", the least there is" if solution.exact else ""),)
-
-
-def ladder(part: Part, depth: bool = True) -> tuple[int, ...]:
-    """The widths that a part may take, from its full one down."""
-    narrower = default_ladder(part.units, part.removable and depth, MOST_WIDTHS, heads=part.kind == "heads")
-    return (part.units, *(width for width in narrower if width < part.units))
 
 
 def _predictor(

@@ -75,6 +75,11 @@ def refit(narrow: Network, whole: Network, stays: Positions, data: Data, *, damp
     return found
 
 
+def has_norms(network: Network) -> bool:
+    """Whether layer norms stand in it: there, least squares layer by layer reaches what lies between."""
+    return any(node.op_type in _NORMS for node in network.structure.proto.graph.node)
+
+
 def _stages(network: Network) -> list[_Stage]:
     index = Index(network.structure)
     readers = {users[0].node.name: users[0] for users in every(network, index).values() if len(users) == 1 and _plain(users[0])}
