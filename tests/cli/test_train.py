@@ -14,7 +14,6 @@ Edgewise = Callable[..., tuple[int, str, str]]
 QUICK = ("--epochs", 2, "--batch-size", 16, "--learning-rate", 0.05, "--precision", "fp32")
 
 TASK = """
-import os
 import test_tuning
 
 def words(*, tokenizer=None, labels=()):
@@ -31,7 +30,7 @@ def test_a_model_is_trained_and_the_next_step_named(edgewise: Edgewise, model: P
     assert (record["asked"]["epochs"], len(record["losses"])) == (2, 2)
     words = " ".join(said.split())
     assert f"accuracy {max(record['metrics']):.4f} on validation" in words
-    assert f"edgewise fit {out / 'model.onnx'}" in words.replace("- ", "-").replace("/ ", "/") or "edgewise fit" in words
+    assert "next edgewise fit" in words
     assert (out / "model.onnx").exists()
     before = (out / "model.onnx").read_bytes()
     assert edgewise("train", model, "--data", data, *QUICK, "-o", out)[0] == 0

@@ -81,12 +81,12 @@ class Encoder(nn.Module):
             given["token_type_ids"] = token_type_ids
         elif self.prepared and self.sentences:
             given["token_type_ids"] = input_ids.new_zeros(1, 1)
-        found = self.model(**given)
-        if self.head == "embedding":
-            return self._pooled(found.last_hidden_state, attention_mask)
         if self.head == "question-answering":
-            return torch.stack([found.start_logits, found.end_logits], 2)
-        return found.logits
+            # transformers parts its two columns, which then had to be joined again.
+            hidden = self.model.base_model(**given).last_hidden_state
+            return self.model.qa_outputs(self.model.dropout(hidden) if hasattr(self.model, "dropout") else hidden)
+        found = self.model(**given)
+        return self._pooled(found.last_hidden_state, attention_mask) if self.head == "embedding" else found.logits
 
     def _positions(self, input_ids: Tensor) -> Tensor:
         """(1 or batch, tokens). Counted rather than cut from a table: onnx's inference loses an axis that is cut to a computed length."""

@@ -41,9 +41,9 @@ def chains(index: Index, constant: Callable[[str], np.ndarray | None], opset: in
     taken: set[str] = set()
     seen = _Seen(index, constant, opset)
     for chain in (chain for node in index.nodes for find in (_attention, _gelu, _linear) for chain in find(seen, node)):
-        names = {node.name for node in chain.nodes}
-        if not names & taken:
-            taken |= names
+        made = {node.output[0] for node in chain.nodes}
+        if not made & taken:
+            taken |= made
             found.append(chain)
     return tuple(found)
 
@@ -134,23 +134,14 @@ def _attention(seen: _Seen, node: onnx.NodeProto) -> Iterator[Chain]:
     softmax = seen.made_by(node.input[0], "Softmax") if node.op_type == "MatMul" and not node.domain else None
     if softmax is None or not _over_last(softmax, seen.opset):
         return
-    made: list[onnx.NodeProto] = [softmax, node]
-    scores, mask, scale = softmax.input[0], "", 1.0
-    add = seen.made_by(scores, "Add")
-    if add is not None:
-        sides = [pair for pair in _sides(add) if seen.times(pair[0]) or seen.made_by(pair[0], "MatMul")]
-        if not sides:
-            return
-        scores, mask = sides[0]
-        made.insert(0, add)
-    if (scaled := seen.times(scores)) is not None:
-        made.insert(0, scaled[0])
-        scores, scale = scaled[1], scaled[2]
-    product = seen.made_by(scores, "MatMul")
-    if product is None or any(len(seen.index.shape(name) or ()) != 4 for name in (*product.input, node.input[1])):
-        return
-    inputs = (*product.input, node.input[1], *((mask,) if mask else ()))
-    yield Chain((product, *made), inputs, _attending(scale))
+    add = seen.made_by(softmax.input[0], "Add")
+    for scores, *mask in _sides(add) if add is not None else [(softmax.input[0],)]:
+        scaled = seen.times(scores)
+        product = seen.made_by(scores if scaled is None else scaled[1], "MatMul")
+        if product is None or any(len(seen.index.shape(name) or ()) != 4 for name in (*product.input, node.input[1])):
+            continue
+        between = (*(scaled[:1] if scaled else ()), *((add,) if add is not None else ()))
+        yield Chain((product, *between, softmax, node), (*product.input, node.input[1], *mask), _attending(scaled[2] if scaled else 1.0))
 
 
 def _over_last(softmax: onnx.NodeProto, opset: int) -> bool:

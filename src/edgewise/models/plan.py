@@ -150,21 +150,17 @@ class _Work:
         )
         return operator.bind(seen)
 
-    def fused(self) -> tuple[dict[str, Step | None], frozenset[int]]:
-        """What stands for the nodes of chains: by label, the chain's step for its last node, None for the others; and the slots inside."""
-        stand_ins: dict[str, Step | None] = {}
-        inside = []
+    def fused(self) -> dict[int, Step | None]:
+        """What stands for the nodes of chains, by the slot that a node fills: the chain's step for its last one, None for the others."""
+        stand_ins: dict[int, Step | None] = {}
         for chain in chains(self.index, self.values.get, self.opset):
-            last = chain.nodes[-1]
-            for node in chain.nodes[:-1]:
-                stand_ins[_label(node)] = None
-                inside += [self.slots[name] for name in node.output if name in self.slots]
-            inputs, label = tuple(self.slot(name) for name in chain.inputs), _label(last)
-            stand_ins[label] = Step(chain.function, inputs, (self.slot(last.output[0]),), (), label)
-        return stand_ins, frozenset(inside)
+            *inside, filled = (self.slot(node.output[0]) for node in chain.nodes)
+            inputs = tuple(self.slot(name) for name in chain.inputs)
+            stand_ins |= {**dict.fromkeys(inside), filled: Step(chain.function, inputs, (filled,), (), _label(chain.nodes[-1]))}
+        return stand_ins
 
     def plan(self) -> Plan:
-        stand_ins, inside = self.fused()
+        stand_ins = self.fused()
         held = tuple((slot, name) for name, slot in self.slots.items() if name in self.index.initializers)
         for _, name in held:
             if self.index.initializers[name].data_type not in DTYPES:
@@ -177,7 +173,7 @@ class _Work:
             constants=tuple(name for _, name in held if name not in self.alive),
             training=_spent(_standing_in(self.training, stand_ins), kept),
             evaluation=_spent(_standing_in(self.evaluation, stand_ins), kept),
-            inside=inside,
+            inside=frozenset(slot for slot, step in stand_ins.items() if step is None),
             whole=(_spent(self.training, kept), _spent(self.evaluation, kept)),
         )
 
@@ -205,8 +201,8 @@ def _label(node: onnx.NodeProto) -> str:
     return f"node {node.name!r} ({node.op_type})"
 
 
-def _standing_in(steps: Sequence[Step], stand_ins: Mapping[str, Step | None]) -> list[Step]:
-    return [found for step in steps if (found := stand_ins.get(step.label, step)) is not None]
+def _standing_in(steps: Sequence[Step], stand_ins: Mapping[int, Step | None]) -> list[Step]:
+    return [found for step in steps if (found := stand_ins.get(step.outputs[0], step)) is not None]
 
 
 def _spent(steps: Sequence[Step], kept: set[int]) -> tuple[Step, ...]:
