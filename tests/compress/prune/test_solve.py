@@ -188,3 +188,22 @@ def test_thinned_states_still_keep_the_budget():
 def test_what_is_no_number_is_refused(losses, target, words):
     with pytest.raises(InvalidInput, match=words):
         solve(losses, lambda widths: 1.0, target)
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.9))
+@settings(max_examples=10, deadline=None)
+def test_two_targets_at_once_are_one_predictor(seed, share):
+    """A speedup at two lengths of a sequence: the worse of two ratios has to come to 1."""
+    random = np.random.default_rng(seed)
+    losses = losses_of(random, 5, 6)
+    both = [chain(random, losses), additive(random, losses)]
+    targets = [predict(narrowest(losses)) + share * (predict(dense(losses)) - predict(narrowest(losses))) for predict in both]
+
+    def worse(widths):
+        return max(predict(widths) / target for predict, target in zip(both, targets, strict=True))
+
+    found = solve(losses, worse, 1.0)
+    assert found.reachable
+    assert all(predict(found.widths) <= target for predict, target in zip(both, targets, strict=True))
+    wanted = brute(losses, worse, 1.0)
+    assert wanted - 1e-9 <= found.loss <= 1.05 * wanted + 1e-9

@@ -103,7 +103,7 @@ def prune(
         share = _number("ratio", ratio or 0.0, 0.0, 1.0)
         wanted = _given(coupling, widths) if widths is not None else {p.name: max(1, round(p.units * (1 - share))) for p in chosen}
         going = [part for part in chosen if wanted.get(part.name, part.units) < part.units]
-        moments = gather(model, going, data) if importance == "obs" else None
+        moments = gather(model, going, data) if importance == "obs" and going else None
         ranking: Mapping[str, Ranking] = ranked(model, going, data, importance, tell, moments)
     else:
         name, predict = _predictor(model, coupling, goals, table, calibration)
