@@ -2,8 +2,8 @@
 
     python benchmarks/minilm/steps.py
 
-One thread; AdamW with clipping, as everything trains here; batches of random ids, of which some rows are half padding. The ratio is of the
-medians of processor time, which other work on the machine disturbs least.
+One thread; AdamW with clipping, as everything trains here; batches of random ids, of which some rows are half padding. The ratio is of
+the medians of processor time, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,9 @@ def losses(
         widths = sorted((width for width in ladders[part.name] if width < part.units), reverse=True)
         keeps = [ranking[part.name].keep(width) for width in widths]
         if part.kind == "hidden":  # what isn't read still counts in layer norms: only a network that is narrow can tell
-            others = (answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), judged) for keep in keeps)
+            others: Iterator[list[torch.Tensor]] = (
+                answers(narrowed(network, coupling, {part.name: keep}, data, repair=repair), judged) for keep in keeps
+            )
         else:
             changed = changes(network, part, keeps, data, repair=repair, moments=moments)
             others = iter(changed_answers(network, part, changed, judged))
