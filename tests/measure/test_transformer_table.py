@@ -16,7 +16,7 @@ from edgewise.measure.sizes import operations_predictor, size_predictor
 from edgewise.measure.table import default_ladder, latency_table
 from edgewise.records import Device, LatencyTable
 from edgewise.testing import FakeClock
-from edgewise.testing.encoders import encoder, texts
+from edgewise.testing.encoder_graphs import encoder, texts
 from edgewise.types import Execution
 
 EXECUTION = Execution("onnxruntime")

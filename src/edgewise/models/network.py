@@ -138,7 +138,7 @@ class Network(nn.Module):
         return Graph.from_proto(proto, self.structure.notes)
 
     def extra_repr(self) -> str:
-        return f"{len(self._plan.evaluation)} nodes, {sum(p.numel() for p in self.parameters())} parameters, {self.structure.signature}"
+        return f"{len(self._plan.node_by_node)} nodes, {sum(p.numel() for p in self.parameters())} parameters, {self.structure.signature}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Network:
         """What never changes is shared between copies: the structure, and the plan made from it."""

@@ -46,6 +46,11 @@ class Plan:
     inside: frozenset[int]
     whole: tuple[tuple[Step, ...], tuple[Step, ...]]
 
+    @property
+    def node_by_node(self) -> tuple[Step, ...]:
+        """In evaluation, a step for each node of the graph, in its order."""
+        return self.whole[1]
+
     def steps(self, training: bool, taps: Iterable[int]) -> tuple[Step, ...]:
         """What fills the slots that `taps` asks for."""
         if self.inside.isdisjoint(taps):

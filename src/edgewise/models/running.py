@@ -23,7 +23,7 @@ class Run:
         """hold: tensors that are kept when nothing behind needs them any more, till they are released."""
         self._network = network
         self._held = {network.plan.slots[name] for name in hold}
-        self._spent = {slot: place for place, step in enumerate(network.plan.evaluation) for slot in step.spent if slot in self._held}
+        self._spent = {slot: place for place, step in enumerate(network.plan.node_by_node) for slot in step.spent if slot in self._held}
         self._values = network.filled(inputs)
         self._places = {each.name: place for place, each in enumerate(network.structure.proto.graph.node)}
         self._at = 0
@@ -78,7 +78,7 @@ class Run:
 
     def finish(self) -> dict[str, Tensor]:
         """Go on to the end: the outputs, by name."""
-        self._go(len(self._network.plan.evaluation))
+        self._go(len(self._network.plan.node_by_node))
         return {spec.name: self.value(spec.name) for spec in self._network.structure.signature.outputs}
 
     def _place(self, node: str) -> int:
@@ -88,5 +88,5 @@ class Run:
         return place
 
     def _go(self, place: int) -> None:
-        execute(self._network.plan.evaluation[self._at : place], self._values, frozenset(self._held))
+        execute(self._network.plan.node_by_node[self._at : place], self._values, frozenset(self._held))
         self._at = max(self._at, place)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from edgewise import backends, recipe
-from edgewise.compress.prune.pruning import MOST_WIDTHS, prune, survey
+from edgewise.compress.prune.pruning import prune
+from edgewise.compress.prune.surveying import MOST_WIDTHS, survey
 from edgewise.errors import InvalidInput
 from edgewise.export import export, run_torch
 from edgewise.graph import cost, fold, parts, total

@@ -15,7 +15,7 @@ from edgewise.compress.prune.surveying import Survey, survey
 from edgewise.graph import parts
 from edgewise.measure.sizes import operations_predictor
 from edgewise.models.network import Network
-from edgewise.testing.encoders import encoder, texts
+from edgewise.testing.encoder_graphs import encoder, texts
 
 
 def batches(n: int = 3) -> list[dict[str, np.ndarray]]:

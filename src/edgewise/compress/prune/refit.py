@@ -158,7 +158,9 @@ def _product(narrow: Network, stage: _Stage, reader: Reader, passes: list[Pass],
     mean, wanted, square, cross = sums.moments(central=reader.bias is not None)
     ridge = damping * square.diagonal().mean().clamp_min(1e-30)
     system = square + ridge * torch.eye(len(square), dtype=torch.float64)
-    after = before + torch.cholesky_solve((cross - before @ square).mT, torch.linalg.cholesky(system)).mT
+    factor, failed = torch.linalg.cholesky_ex(system)
+    # What never varies (the norm of a stream of one unit) says nothing about the weights that read it; the bias still makes up for it.
+    after = before if failed else before + torch.cholesky_solve((cross - before @ square).mT, factor).mT
     narrow.weight(reader.weight).copy_(unmatrix(after[None], reader))
     if reader.bias is not None:
         bias = narrow.weight(reader.bias.tensor)
