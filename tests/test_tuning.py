@@ -132,7 +132,7 @@ def logits(net: nn.Module) -> torch.Tensor:
 def test_an_encoder_learns_and_is_a_folder_again(base: Path, tmp_path: Path) -> None:
     out, task, told = tmp_path / "out", Words(), []
     found = tune(base, task, out=out, progress=lambda what, share, left: told.append((what, share)), **QUICK)
-    assert found.record.metrics[found.record.best] == max(found.record.metrics) > 0.9
+    assert found.record.metrics[found.record.best] == max(found.record.metrics) > 0.8
     assert found.record.losses[-1] < found.record.losses[0]
     assert [epoch for epoch, _ in task.drawn] == [0, 1, 2]
     assert told[-1][1] == 1
@@ -185,7 +185,7 @@ def test_a_graph_and_a_callable_come_back_as_what_they_were(tmp_path: Path, monk
     graph = export(bag(), encoders.tokens(2, 6), axes={1: "tokens"}, output_names=["logits"])
     graph.save(tmp_path / "bag.onnx")
     found = tune(tmp_path / "bag.onnx", Words(), out=tmp_path / "graph", **FAST)
-    assert max(found.record.metrics) > 0.9
+    assert max(found.record.metrics) > 0.8
     trained = intake(found.files[0]).graph
     assert trained is not None
     assert trained.signature == graph.signature
@@ -206,7 +206,7 @@ def test_a_graph_and_a_callable_come_back_as_what_they_were(tmp_path: Path, monk
 
 def test_bf16_learns_too(base: Path) -> None:
     found = tune(base, Words(), **{**QUICK, "precision": "bf16"})
-    assert max(found.record.metrics) > 0.9
+    assert max(found.record.metrics) > 0.8
     assert all(parameter.dtype == torch.float32 for parameter in found.model.parameters())
 
 

@@ -151,7 +151,8 @@ def _over_last(softmax: onnx.NodeProto, opset: int) -> bool:
 
 def _attending(scale: float) -> Function:
     def attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        if not torch.is_autocast_enabled(q.device.type):
+        kind = q.device.type
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
             return F.scaled_dot_product_attention(q, k.transpose(2, 3), v, attn_mask=mask, scale=scale)
         # torch's own function takes three times as long in bfloat16 on the way back (12 to 48 tokens, AMX).
         scores = (q * scale) @ k

@@ -272,7 +272,7 @@ def test_kinds_of_a_later_release_are_kept(lenet: Package) -> None:
     first = build(lenet.graph(), created=CREATED, preprocess=preprocess)
     found = minimal.decode(minimal.encode(first))
     assert found.manifest.preprocess == preprocess
-    with pytest.raises(InvalidPackage, match="knows image: update it"):
+    with pytest.raises(InvalidPackage, match="knows image, text: update it"):
         _ = found.preprocess
 
 
