@@ -28,7 +28,7 @@ def test_the_noted_positions_of_the_first_weights_are_the_weights_that_are_left(
         for part in parts(small).parts:
             units = [unit for unit in range(part.units) if choice >> unit & 1] or [0]
             keep[part.name] = units
-        removable = [name for name in keep if small is GRAPH or name.endswith("up.weight")]
+        removable = [part.name for part in parts(small).parts if part.removable]
         if whole_branch and number == len(choices) - 1 and removable:
             keep[removable[0]] = []
         small = shrink(small, keep, exact=True)

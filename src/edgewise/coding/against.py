@@ -158,7 +158,7 @@ def _encode_grid(values: np.ndarray, known: np.ndarray) -> tuple[bytes, np.ndarr
         return None
     steps, axis = _steps_of(blob, values)
     spread = _along(steps, values.ndim, axis) if axis is not None else steps
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         integers = np.where(spread > 0, np.rint(values / spread), 0).astype(np.int32)
     if not np.array_equal(patterns(integers.astype(np.float32) * spread), patterns(values)):
         return None

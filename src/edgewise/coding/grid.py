@@ -133,18 +133,28 @@ def _fitted(rows: np.ndarray) -> np.ndarray:
             break
         some = rows[left].astype(np.float64)
         integers = np.rint(some / guess[left, None])
-        half = np.spacing(rows[left]).astype(np.float64) / 2
+        half = _spacing(rows[left]) / 2
         counted = np.where(integers > 0, integers, 1)
         low = np.where(integers > 0, (some - half) / counted, 0).max(axis=1)
         high = np.where(integers > 0, (some + half) / counted, np.inf).min(axis=1)
         near = (low <= high * (1 + 2**-22)) & (high < np.inf)
         places, middle = left[near], ((low[near] + high[near]) / 2).astype(np.float32)
         whole, wanted = integers[near].astype(np.float32), rows[places]
-        for step in (_short(middle), middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))):
-            exact = (whole * step[:, None] == wanted).all(axis=1) & (step >= _SMALLEST) & (found[places] == 0)
+        with np.errstate(over="ignore"):
+            candidates = _short(middle), middle, np.nextafter(middle, np.float32(0)), np.nextafter(middle, np.float32(np.inf))
+        for step in candidates:
+            with np.errstate(over="ignore", invalid="ignore"):
+                exact = (whole * step[:, None] == wanted).all(axis=1) & (step >= _SMALLEST) & (found[places] == 0)
             found[places[exact]] = step[exact]
         left = left[found[left] == 0]
     return found
+
+
+def _spacing(values: np.ndarray) -> np.ndarray:
+    """float64: to the next float32. Of the largest it is what it is of those before: numpy's overflows."""
+    with np.errstate(over="ignore"):
+        found = np.spacing(values).astype(np.float64)
+    return np.where(np.isfinite(found), found, 2.0**104)
 
 
 def _short(steps: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ class Words:
     answers: str = "scores"
 
     def split(self, name):
-        return Samples(np.zeros(self.n, np.int64) if self.labelled else None, self.n)
+        return Samples(name, np.zeros((self.n, 8), np.float32), np.zeros(self.n, np.int64) if self.labelled else None)
 
     def texts(self, seed=0):
         given = encoders.texts(self.n, seed=seed)

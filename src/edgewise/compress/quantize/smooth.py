@@ -182,8 +182,11 @@ def _written(graph: Graph, index: Index, found: Sequence[tuple[_Site, Smoothed]]
     divided: dict[str, onnx.NodeProto] = {}
 
     def multiplied(node: onnx.NodeProto, at: int, factor: np.ndarray) -> None:
-        value = constants.get(node.input[at], index.constant(node.input[at]))
-        name = fresh(f"{node.input[at].removesuffix('_smooth')}_smooth", taken)
+        before = node.input[at]
+        value = constants.get(before, index.constant(before))
+        # The name of a weight that nobody else reads is kept: parts are called by it.
+        alone = before in constants or index.sole_consumer(before) is not None
+        name = before if alone else fresh(f"{before}_smooth", taken)
         constants[name] = (np.asarray(value) * factor).astype(np.float32)
         node.input[at] = name
 
@@ -203,7 +206,9 @@ def _written(graph: Graph, index: Index, found: Sequence[tuple[_Site, Smoothed]]
         written.append(node)
         written += [divided[name] for name in node.output if name in divided]
     tensors = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()]
-    proto = replace_nodes(graph, written, [*graph.proto.graph.initializer, *tensors]).copy_proto()
+    proto = replace_nodes(
+        graph, written, [*(one for one in graph.proto.graph.initializer if one.name not in constants), *tensors]
+    ).copy_proto()
     remove_unused(proto)
     return infer_shapes(Graph.from_proto(proto, graph.notes))
 
