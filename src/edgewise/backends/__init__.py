@@ -12,7 +12,9 @@ from edgewise import registry
 from edgewise.errors import InvalidInput
 from edgewise.types import Backend, Execution, Runner
 
-__all__ = ["get", "installed", "load"]
+__all__ = ["form", "get", "installed", "load", "taking"]
+
+ONNX = "onnx"
 
 
 def get(name: str) -> Backend:
@@ -24,11 +26,21 @@ def get(name: str) -> Backend:
 def installed() -> dict[str, Backend]:
     """Every registered backend whose engine is installed, in the registry's order. Imports no engine."""
     found = {name: get(name) for name in registry.names("backend")}
-    return {name: backend for name, backend in found.items() if importlib.util.find_spec(name) is not None}
+    return {name: backend for name, backend in found.items() if importlib.util.find_spec(registry.module_of(name)) is not None}
+
+
+def form(name: str) -> str:
+    """What that backend loads: "onnx", or the name of a form of its own, which `registry` knows a maker for. An engine of yours need not say."""
+    return str(getattr(get(name), "form", ONNX))
+
+
+def taking(wanted: str = ONNX) -> tuple[str, ...]:
+    """Installed engines that load this form, in the registry's order."""
+    return tuple(name for name, backend in installed().items() if getattr(backend, "form", ONNX) == wanted)
 
 
 def load(model: bytes, execution: Execution) -> Runner:
-    """`model` (serialized ONNX, weights inside) as a Runner under `execution`.
+    """`model` (serialized ONNX with its weights inside, or the engine's own form) as a Runner under `execution`.
 
     Raises InvalidModel when the engine can't load it, MissingExtra when the engine isn't installed, InvalidInput for a precision, option
     or thread count that it doesn't have.
