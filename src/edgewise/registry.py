@@ -18,7 +18,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     # What makes, of a graph and some samples, the form that an engine loads instead of ONNX.
     "form": {
-        "tflite": "edgewise.export.litert:convert",
+        "tflite": "edgewise.export.litert:Flatbuffers",
     },
     "pass": {
         "prune": "edgewise.compress.prune.pruning:prune",

@@ -12,9 +12,9 @@ from edgewise import registry
 from edgewise.errors import InvalidInput
 from edgewise.types import Backend, Execution, Runner
 
-__all__ = ["form", "get", "installed", "load", "taking"]
+__all__ = ["ONNX", "form", "get", "installed", "load", "plain", "taking"]
 
-ONNX = "onnx"
+ONNX = "onnx"  # the form that a graph is
 
 
 def get(name: str) -> Backend:
@@ -30,13 +30,18 @@ def installed() -> dict[str, Backend]:
 
 
 def form(name: str) -> str:
-    """What that backend loads: "onnx", or the name of a form of its own, which `registry` knows a maker for. An engine of yours need not say."""
+    """What that backend loads: "onnx", or a form of its own by the name under which `registry` has its maker. Yours need not say "onnx"."""
     return str(getattr(get(name), "form", ONNX))
 
 
 def taking(wanted: str = ONNX) -> tuple[str, ...]:
     """Installed engines that load this form, in the registry's order."""
     return tuple(name for name, backend in installed().items() if getattr(backend, "form", ONNX) == wanted)
+
+
+def plain(execution: Execution) -> Execution:
+    """`execution`, or where its engine has a form of its own, as many threads of the first engine that loads a graph as it is."""
+    return execution if form(execution.backend) == ONNX else Execution(taking()[0], threads=execution.threads)
 
 
 def load(model: bytes, execution: Execution) -> Runner:

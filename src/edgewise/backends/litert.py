@@ -53,7 +53,7 @@ class LiteRt:
         return ("fp32",)
 
     def load(self, model: bytes, execution: Execution) -> Runner:
-        """Raises InvalidModel for a graph that isn't in the engine's form, or that it refuses; InvalidInput for an option that it hasn't got."""
+        """Raises InvalidModel for what isn't in the engine's form, or that it refuses; InvalidInput for an option that it hasn't got."""
         signatures.checked(self.name, execution, self.precisions(), OPTIONS)
         kernels = signatures.choice(self.name, execution, "xnnpack", ON_OFF, "1")
         if not tflite.recognised(model):
@@ -90,8 +90,8 @@ def _no_form(name: str, model: bytes) -> str:
     except InvalidModel as error:
         return f"{name} can't load the model: {error}"
     return (
-        f"{name} can't load an ONNX graph: it has a form of its own, which is made where the model is compressed: `edgewise fit` puts it into the "
-        "package, edgewise.export.litert.convert(graph, samples, execution) makes one"
+        f"{name} can't load an ONNX graph: it has a form of its own, made where the model is compressed; `edgewise fit` puts it into the package, "
+        "edgewise.export.litert.convert(graph, samples, execution) makes one"
     )
 
 

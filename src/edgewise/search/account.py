@@ -9,7 +9,7 @@ from edgewise import measure, registry
 from edgewise import recipe as recipes
 from edgewise.data import metrics
 from edgewise.graph import found_again, parts, summary
-from edgewise.measure import Contender, Subject
+from edgewise.measure import Contender
 from edgewise.records import Interval, PartWidth, StepEffect, Trial
 from edgewise.search.making import Made
 from edgewise.search.store import key
@@ -47,7 +47,7 @@ def _raced(climb: Climb, made: Sequence[Made], execution: Execution) -> list[Int
     found: dict[str, Interval | None] = {}
     for start in range(0, len(names), size):
         group = names[start : start + size]
-        subjects = [climb.reference.subject, *(Subject(graphs[name].to_bytes(), execution) for name in group)]
+        subjects = [climb.reference.subject, *(climb.bench.subject(graphs[name], execution) for name in group)]
         others: Sequence[Contender] = measure.race(subjects, climb.bench.inputs, climb.bench.device)[1:]
         found |= {name: other.ratio for name, other in zip(group, others, strict=True)}
     return [found[one.graph.sha256] for one in made]
@@ -55,7 +55,7 @@ def _raced(climb: Climb, made: Sequence[Made], execution: Execution) -> list[Int
 
 def _effect(climb: Climb, text: str, made: Made, execution: Execution, speedup: Interval | None) -> StepEffect:
     split = climb.bench.task.split("validation")
-    outputs = measure.answers(made.graph, execution, split)
+    outputs = climb.bench.answers(made.graph, execution, split)
     quality = metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels)
     counted = summary(made.graph, text)
     return StepEffect(text, made.seconds, quality.value, speedup, counted.operations, counted.parameters)

@@ -8,15 +8,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgewise import measure
+from edgewise import backends, measure
+from edgewise import recipe as recipes
+from edgewise.backends import signature as signatures
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
+from edgewise.export.forms import model_for
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
-from edgewise.package import Package
+from edgewise.package import OwnForm, Package
 from edgewise.records import Conditions, Device, Interval, Quality, Speedup, Trial
 from edgewise.search.store import Store, key
-from edgewise.types import Execution, Inputs, Task
+from edgewise.types import Execution, Inputs, Split, Task
+
+Forms = Mapping[str, OwnForm]
 
 # Engines held side by side in one race: each is a process with the model in it.
 MOST_IN_A_RACE = 6
@@ -50,7 +55,7 @@ class Reference:
 class Bench:
     """task: its validation split decides. inputs: one sample, the shape that is timed. origin: what every key covers besides the recipe.
 
-    package: makes of a graph what a trial's size is read from.
+    package: makes of a graph, and of engines' own forms of it, what a trial's size is read from.
     """
 
     store: Store
@@ -58,11 +63,60 @@ class Bench:
     device: Device
     inputs: Inputs
     origin: tuple[str, ...]
-    package: Callable[[Graph], Package]
+    package: Callable[[Graph, Forms], Package]
     calibration: Callable[[], list[Inputs]]
 
     def package_bytes(self, graph: Graph) -> int:
-        return self.package(graph).size_bytes
+        return self.package(graph, {}).size_bytes
+
+    def model(self, graph: Graph, execution: Execution, split: Split | None = None) -> bytes:
+        """What the execution's engine loads: the graph, or a form of its own, made once and kept.
+
+        Such a form is for the shape that is timed; with `split`, for the longest of its samples where they are longer. Raises what a maker does.
+        """
+        if backends.form(execution.backend) == backends.ONNX:
+            return graph.to_bytes()
+        sizes = signatures.bound_axes(graph.signature, self.inputs)
+        if split is not None:
+            sizes = self._longest(graph, split, sizes)
+        name = key("form", execution.backend, graph.sha256, sorted(sizes.items()))
+        return self.store.form(name, lambda: model_for(graph, self.calibration(), execution, sizes))
+
+    def _longest(self, graph: Graph, split: Split, sizes: Mapping[str, int]) -> dict[str, int]:
+        """`sizes`, or what the axes behind the batch are at most in the split's samples."""
+        batch = graph.signature.inputs[0].shape[:1]
+        found = dict(sizes)
+        if all(axis in batch for axis in sizes):
+            return found
+        for inputs, _ in split.batches(64):
+            for axis, size in signatures.bound_axes(graph.signature, inputs).items():
+                found[axis] = max(found[axis], size) if axis not in batch else found[axis]
+        return found
+
+    def subject(self, graph: Graph, execution: Execution) -> Subject:
+        """What is timed. Raises as `model` does."""
+        return Subject(self.model(graph, execution), execution)
+
+    def answers(self, graph: Graph, execution: Execution, split: Split) -> np.ndarray:
+        """`measure.answers`, with the engine's own form where it has one."""
+        return measure.answers(graph, execution, split, self.model(graph, execution, split))
+
+    def forms(self, graph: Graph, execution: Execution) -> dict[str, OwnForm]:
+        """What goes into a package beside the graph: the form for the shape that is timed, and one for the longest of the validation split."""
+        engine = execution.backend
+        if backends.form(engine) == backends.ONNX:
+            return {}
+        made = dict.fromkeys((self.model(graph, execution), self.model(graph, execution, self.task.split("validation"))))
+        return {f"{engine}-{number}" if number else engine: OwnForm(data, engine) for number, data in enumerate(made)}
+
+    def _size_bytes(self, candidate: Candidate) -> int:
+        """Of the candidate's package, with the steps of its recipe that are done to that."""
+        forms = self.forms(candidate.graph, candidate.execution)
+        if candidate.size_bytes is not None and not forms:
+            return candidate.size_bytes
+        _, packing = recipes.divided(recipes.parse(candidate.recipe))
+        packed: Package = recipes.apply(packing, self.package(candidate.graph, forms)).model
+        return packed.size_bytes
 
     def key(self, recipe: str, execution: Execution) -> str:
         return key(*self.origin, recipe, str(execution))
@@ -85,11 +139,11 @@ class Bench:
             skipped=candidate.skipped,
             notes=candidate.notes,
             artifact=candidate.artifact,
-            size_bytes=candidate.size_bytes or self.package_bytes(candidate.graph),
         )
         try:
+            trial = replace(trial, size_bytes=self._size_bytes(candidate))
             split = self.task.split("validation")
-            outputs = measure.answers(candidate.graph, candidate.execution, split)
+            outputs = self.answers(candidate.graph, candidate.execution, split)
             quality = metrics.quality(self.task.metric, split.name, outputs, split.targets, self.task.labels)
             trial = replace(
                 trial,
@@ -107,8 +161,15 @@ class Bench:
         waiting = [trial for trial in trials if trial.state == "screened" and trial.speedup is None]
         size = MOST_IN_A_RACE - 1
         for start in range(0, len(waiting), size):
-            group = waiting[start : start + size]
-            subjects = [reference.subject, *(Subject(graphs[trial.key].to_bytes(), trial.execution) for trial in group)]
+            group, subjects = [], [reference.subject]
+            for trial in waiting[start : start + size]:
+                try:
+                    subjects.append(self.subject(graphs[trial.key], trial.execution))
+                    group.append(trial)
+                except EdgewiseError as error:
+                    done[trial.key] = self.store.keep(replace(trial, state="failed", reason=str(error)))
+            if not group:
+                continue
             started = time.perf_counter()
             first, *others = measure.race(subjects, self.inputs, self.device)
             spent = (time.perf_counter() - started) / len(group)
@@ -121,7 +182,7 @@ class Bench:
         if trial.measurement is not None and trial.speedup is not None:
             return trial
         started = time.perf_counter()
-        subject = Subject(graph.to_bytes(), trial.execution)
+        subject = self.subject(graph, trial.execution)
         speedup = measure.compare(reference.subject, subject, self.inputs, self.device, max_seconds=max_seconds)
         found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=measure.work(graph, self.inputs))
         spent = trial.seconds + time.perf_counter() - started

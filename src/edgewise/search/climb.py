@@ -177,20 +177,20 @@ def start(
     split = bench.task.split("validation")
     executions = [Execution(engine, "fp32", count) for engine in engines for count in threads]
     kept = [bench.store.trial(bench.key("", execution)) for execution in executions]
-    model = dense.to_bytes()
     _, path = bench.store.graph(key(*bench.origin, ""), lambda: dense)
     if all(kept):
         trials = [trial for trial in kept if trial is not None]
     else:
-        trials = _engines(bench, model, executions, path)
+        trials = _engines(bench, dense, executions, path)
     baseline = next(trial for trial in trials if trial.reason == REFERENCE)
-    subject = Subject(model, baseline.execution)
-    outputs = measure.answers(dense, baseline.execution, split)
+    subject = bench.subject(dense, baseline.execution)
+    outputs = bench.answers(dense, baseline.execution, split)
     quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
     reference = Reference(subject, outputs, quality)
     if baseline.measurement is None:
-        measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=measure.work(dense, bench.inputs))
-        size = bench.package_bytes(dense)
+        work = measure.work(dense, bench.inputs)
+        measured = measure.profile(subject.model, baseline.execution, bench.inputs, bench.device, work=work)
+        size = bench.package(dense, bench.forms(dense, baseline.execution)).size_bytes
         baseline = replace(
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
         )
@@ -204,20 +204,31 @@ def start(
         if trial.key == baseline.key:
             continue
         if trial.state != "failed" and trial.quality is None:
-            found = measure.answers(dense, trial.execution, split)
+            found = bench.answers(dense, trial.execution, split)
             own = metrics.quality(bench.task.metric, split.name, found, split.targets, bench.task.labels)
             apart = measure.divergence(outputs, found)
             drop = metrics.paired(quality, own)
-            trial = replace(trial, quality=own, drop=drop, divergence=apart, size_bytes=baseline.size_bytes)
+            size = bench.package(dense, bench.forms(dense, trial.execution)).size_bytes
+            trial = replace(trial, quality=own, drop=drop, divergence=apart, size_bytes=size)
             bench.store.keep(trial)
         climb.trials.append(trial)
         climb.graphs[trial.key] = dense
     return climb
 
 
-def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: str) -> list[Trial]:
+def _engines(bench: Bench, dense: Graph, executions: Sequence[Execution], path: str) -> list[Trial]:
     """Trials of the dense model, each with its speedup over the fastest."""
-    subjects = [Subject(model, execution) for execution in executions]
+    subjects: list[Subject] = []
+    trials: list[Trial] = []
+    for execution in executions:
+        try:
+            subjects.append(bench.subject(dense, execution))
+        except EdgewiseError as error:
+            if len(executions) == 1:
+                raise
+            trials.append(bench.store.keep(Trial(bench.key("", execution), "engine", "", execution, "failed", reason=str(error))))
+    if not subjects:
+        raise InvalidModel(f"no engine can take the model: {trials[0].reason}")
     while True:
         try:
             contenders = measure.race(subjects, bench.inputs, bench.device, min_rounds=12, rounds=24)
@@ -231,7 +242,6 @@ def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: 
             subjects = subjects[1:]
     ran = [contender for contender in contenders if contender.ratio is not None]
     fastest = max(ran, key=lambda contender: contender.ratio.value if contender.ratio else 0.0)
-    trials = []
     for contender in contenders:
         execution = contender.subject.execution
         trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
@@ -299,6 +309,8 @@ def mixed(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         if trial.drop is None or -trial.drop.difference.value <= allowed:
             continue
         execution = trial.execution
+        if backends.form(execution.backend) != backends.ONNX:
+            continue  # accuracy control tries dozens of graphs, and a form of each takes its time
         memo = key(*climb.bench.origin, "within", str(execution), allowed)
         skip = climb.bench.store.noted(memo)
         if skip is None:
@@ -313,7 +325,7 @@ def _sensitive(climb: Climb, execution: Execution, allowed: float) -> list[str]:
     split = climb.bench.task.split("validation")
 
     def evaluate(graph: Graph) -> float:
-        outputs = measure.answers(graph, execution, split)
+        outputs = climb.bench.answers(graph, execution, split)
         return metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels).value.value
 
     done = quantize_within(

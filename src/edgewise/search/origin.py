@@ -95,7 +95,7 @@ class Teacher:
     """
 
     def __init__(self, dense: Graph, execution: Execution, most_bytes: int = 2**28) -> None:
-        self._dense, self._execution = dense, replace(execution, threads=devices.cores())
+        self._dense, self._execution = dense, replace(backends.plain(execution), threads=devices.cores())
         self._runner: Runner | None = None
         self._known: dict[bytes, Outputs] = {}
         self._left = most_bytes

@@ -9,11 +9,15 @@ from edgewise import package
 from edgewise.graph import Graph
 from edgewise.recipe import apply, divided, parse
 from edgewise.records import Outcome, Study, Trial
+from edgewise.search.bench import Forms
 from edgewise.search.verdict import sentence
 
 
-def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> tuple[package.Package, Study]:
-    """The package with its own size in its verdict: built again until the size that it states is the size that it has."""
+def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int, forms: Forms) -> tuple[package.Package, Study]:
+    """The package with its own size in its verdict: built again until the size that it states is the size that it has.
+
+    forms: those of the chosen trial's engine, which stand beside the graph.
+    """
     verdict = study.verdict
     if verdict is None:
         raise ValueError("a study is packed after its verdict")
@@ -38,6 +42,7 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         labels=task.labels if getattr(task, "postprocess", None) is None else (),
         execution=chosen.execution,
         provenance=provenance,
+        forms=forms,
     )
     best = finished(built, chosen.recipe)
     for _ in range(8):
@@ -60,7 +65,7 @@ def finished(built: package.Package, recipe: str) -> package.Package:
     return done
 
 
-def plain_package(graph: Graph, task: Any, name: str) -> package.Package:
+def plain_package(graph: Graph, task: Any, name: str, forms: Forms) -> package.Package:
     """A package around `graph` without a verdict: what a trial's size is read from (the verdict's figures add about 4 kB)."""
     return package.build(
         graph,
@@ -68,6 +73,7 @@ def plain_package(graph: Graph, task: Any, name: str) -> package.Package:
         preprocess=getattr(task, "preprocess", None),
         postprocess=getattr(task, "postprocess", None),
         provenance=package.Provenance(model=name, data=task.summary()),
+        forms=forms,
     )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgewise import measure
+from edgewise import backends, measure
 from edgewise.data import metrics
 from edgewise.graph import Graph
-from edgewise.measure import Subject
 from edgewise.records import Device, Interval, Outcome, Study, Trial, Verdict
 from edgewise.search.choose import outcomes
 from edgewise.search.climb import Climb
@@ -23,12 +22,12 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
     if open_task.split("test").targets is None:
         open_task = self_labelled(open_task, climb.dense, [reference.execution.backend], reference.execution.threads, ("test",))
     split = open_task.split("test")
-    dense_outputs = measure.answers(climb.dense, reference.execution, split)
-    chosen_outputs = measure.answers(graph, chosen.execution, split)
+    dense_outputs = climb.bench.answers(climb.dense, reference.execution, split)
+    chosen_outputs = climb.bench.answers(graph, chosen.execution, split)
     dense_quality = metrics.quality(open_task.metric, split.name, dense_outputs, split.targets, open_task.labels)
     chosen_quality = metrics.quality(open_task.metric, split.name, chosen_outputs, split.targets, open_task.labels)
     drop = metrics.paired(dense_quality, chosen_quality)
-    subject = Subject(graph.to_bytes(), chosen.execution)
+    subject = climb.bench.subject(graph, chosen.execution)
     # New processes every ten pairs: where memory happens to lie in one moves a tiny model's time by a percent or two.
     speedup = measure.compare(reference, subject, climb.bench.inputs, device, max_seconds=timing_seconds, min_pairs=40, renew_pairs=10)
     if (graph.sha256, chosen.execution) == (climb.dense.sha256, reference.execution):
@@ -55,7 +54,8 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
 
 def self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, splits: Sequence[str]) -> Any:
     """Without labels, what the dense model answers in true fp32 stands as the truth: the metric becomes agreement with it."""
-    answers = {name: measure.answers(dense, Execution(names[0], "fp32", threads), task.split(name)) for name in splits}
+    execution = backends.plain(Execution(names[0], "fp32", threads))
+    answers = {name: measure.answers(dense, execution, task.split(name)) for name in splits}
     classes = next(iter(answers.values())).shape[1]
     labels = task.labels or tuple(str(i) for i in range(classes))
     return task.with_targets({name: outputs.argmax(axis=1) for name, outputs in answers.items()}, labels)

@@ -3,6 +3,6 @@
 Nothing here imports torch or the converter but `module` and `child`, which that process runs.
 """
 
-from edgewise.export.litert.converting import CONVERTER, INTERPRETER, convert, interpreter
+from edgewise.export.litert.converting import CONVERTER, INTERPRETER, Flatbuffers, convert, interpreter
 
-__all__ = ["CONVERTER", "INTERPRETER", "convert", "interpreter"]
+__all__ = ["CONVERTER", "INTERPRETER", "Flatbuffers", "convert", "interpreter"]

@@ -1,4 +1,4 @@
-"""The converting process: `python -P child.py ROOT FOLDER`, by an interpreter that has litert-torch. Started by `converting`, never by hand.
+"""The converting process: `python -P child.py ROOT FOLDER`, by an interpreter that has litert-torch. Started by `converting` alone.
 
 It reads FOLDER/model.onnx (a prepared graph) and FOLDER/kind, and writes FOLDER/model.tflite, or FOLDER/error: nothing but an ONNX model
 and a word comes in, nothing but a flatbuffer and a text goes out. ROOT is where edgewise's source lies, so that it needs no install there.

@@ -65,7 +65,7 @@ def convert(
     rows = _rows(graph.signature, samples, fixed)
     if not rows:
         raise InvalidInput(f"every sample is larger than {_shown(fixed)}; give sizes that hold the longest one")
-    plain = backends.load(graph.to_bytes(), Execution(backends.taking("onnx")[0], threads=execution.threads))
+    plain = backends.load(graph.to_bytes(), backends.plain(execution))
     try:
         card = _card(graph, fixed, rows, plain, SAME if ready.kind == "float" else SAME_ROUNDED)
         apart = _divergence(tflite.described(flat, card), execution, rows, plain)
@@ -79,6 +79,20 @@ def convert(
         )
     made = Card(card.signature, card.sizes, card.rows, card.padded, graph.sha256, float(f"{apart:.3g}"), len(rows))
     return tflite.described(flat, made)
+
+
+class Flatbuffers:
+    """`convert` as a maker of forms (`edgewise.export.forms`)."""
+
+    def obstacle(self) -> str:
+        try:
+            interpreter()
+        except InvalidInput as error:
+            return str(error)
+        return ""
+
+    def make(self, graph: Graph, samples: Sequence[Inputs], execution: Execution, sizes: Mapping[str, int] | None) -> bytes:
+        return convert(graph, samples, execution, sizes=sizes)
 
 
 def interpreter() -> str:
@@ -136,7 +150,9 @@ def _check_boundary(flat: bytes, wanted: Signature) -> None:
     for given, asked, what in ((found.inputs, wanted.inputs, "inputs"), (found.outputs, wanted.outputs, "outputs")):
         if [(spec.shape, spec.dtype) for spec in given] != [(spec.shape, spec.dtype) for spec in asked]:
             shown = [", ".join(f"{spec.dtype} {list(spec.shape)}" for spec in specs) for specs in (given, asked)]
-            raise InvalidModel(f"LiteRT's converter made {what} of {shown[0] or 'nothing'}, where the graph has {shown[1]}; leave that engine out")
+            raise InvalidModel(
+                f"LiteRT's converter made {what} of {shown[0] or 'nothing'}, where the graph has {shown[1]}; leave that engine out"
+            )
 
 
 def _rows(signature: Signature, samples: Sequence[Inputs], sizes: Mapping[str, int]) -> list[Inputs]:

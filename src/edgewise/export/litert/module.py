@@ -46,8 +46,10 @@ def _gather(node: Node) -> Function:
     """Rows of a table as a look-up, which is one operator there; ONNX also counts from the end, which a table of tokens is never asked for."""
     shape, fixed = node.shape(0), node.constant(1)
     if node.attribute("axis", 0) == 0 and fixed is None and shape is not None and len(shape) == 2 and node.constant(0) is not None:
-        return lambda table, at: F.embedding(at, table) if table.is_floating_point() else table.index_select(0, at.reshape(-1)).reshape(
-            *at.shape, table.shape[1]
+        return lambda table, at: (
+            F.embedding(at, table)
+            if table.is_floating_point()
+            else table.index_select(0, at.reshape(-1)).reshape(*at.shape, table.shape[1])
         )
     bound: Any = TABLE["Gather"].bind(node)
     return bound

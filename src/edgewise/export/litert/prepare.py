@@ -95,7 +95,9 @@ class _Work:
                 continue
             scale, zero, axis = _grid(node, index)
             if scale is None or zero is None:
-                raise InvalidModel(f"node {node.name!r} (DequantizeLinear) has scales that are computed; export the model with constant ones")
+                raise InvalidModel(
+                    f"node {node.name!r} (DequantizeLinear) has scales that are computed; export the model with constant ones"
+                )
             laid = _along(scale, axis, integers.ndim), _along(zero, axis, integers.ndim)
             real = ((integers.astype(np.float32) - laid[1].astype(np.float32)) * laid[0]).astype(np.float32)
             if integers.dtype != np.int8 or zero.any():
@@ -199,7 +201,9 @@ def _scaled(product: onnx.NodeProto, index: Index) -> tuple[str, np.ndarray, onn
 def _grid(node: onnx.NodeProto, index: Index) -> tuple[np.ndarray | None, np.ndarray | None, int]:
     """Scale, zero point and axis of a DequantizeLinear; the first two are None where they are computed."""
     scale = index.constant(node.input[1])
-    zero = index.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(() if scale is None else scale.shape, np.int8)
+    zero = (
+        index.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(() if scale is None else scale.shape, np.int8)
+    )
     rank = len(index.shape(node.input[0]) or ())
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     if scale is not None and scale.size == 1:  # one for all: LiteRT's kernels tell that from one for each of one channel
