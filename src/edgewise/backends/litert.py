@@ -90,8 +90,8 @@ def _no_form(name: str, model: bytes) -> str:
     except InvalidModel as error:
         return f"{name} can't load the model: {error}"
     return (
-        f"{name} can't load an ONNX graph: it has a form of its own, made where the model is compressed; `edgewise fit` puts it into the package, "
-        "edgewise.export.litert.convert(graph, samples, execution) makes one"
+        f"{name} can't load an ONNX graph: it has a form of its own, made where the model is compressed; `edgewise fit` puts it into the "
+        "package, edgewise.export.litert.convert(graph, samples, execution) makes one"
     )
 
 

@@ -15,6 +15,6 @@ from edgewise.package.signing import Trust
 from edgewise.package.update import diff, patch
 
 __all__ = [
-    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "OwnForm", "Package", "Profile", "Provenance", "Tensor", "Trust", "build",
-    "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
+    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "OwnForm", "Package", "Profile", "Provenance", "Tensor", "Trust",
+    "build", "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
 ]  # fmt: skip

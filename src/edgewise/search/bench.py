@@ -12,7 +12,7 @@ from edgewise import backends, measure
 from edgewise import recipe as recipes
 from edgewise.backends import signature as signatures
 from edgewise.data import metrics
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, InvalidModel
 from edgewise.export.forms import model_for
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
@@ -65,6 +65,7 @@ class Bench:
     origin: tuple[str, ...]
     package: Callable[[Graph, Forms], Package]
     calibration: Callable[[], list[Inputs]]
+    refused: dict[str, str] = field(default_factory=dict)  # forms that couldn't be made, by key, and why
 
     def package_bytes(self, graph: Graph) -> int:
         return self.package(graph, {}).size_bytes
@@ -72,7 +73,8 @@ class Bench:
     def model(self, graph: Graph, execution: Execution, split: Split | None = None) -> bytes:
         """What the execution's engine loads: the graph, or a form of its own, made once and kept.
 
-        Such a form is for the shape that is timed; with `split`, for the longest of its samples where they are longer. Raises what a maker does.
+        Such a form is for the shape that is timed; with `split`, for the longest of its samples where they are longer. Raises what its maker
+        does, at once where that failed before.
         """
         if backends.form(execution.backend) == backends.ONNX:
             return graph.to_bytes()
@@ -80,7 +82,13 @@ class Bench:
         if split is not None:
             sizes = self._longest(graph, split, sizes)
         name = key("form", execution.backend, graph.sha256, sorted(sizes.items()))
-        return self.store.form(name, lambda: model_for(graph, self.calibration(), execution, sizes))
+        if name in self.refused:
+            raise InvalidModel(self.refused[name])
+        try:
+            return self.store.form(name, lambda: model_for(graph, self.calibration(), execution, sizes))
+        except InvalidModel as error:
+            self.refused[name] = str(error)
+            raise
 
     def _longest(self, graph: Graph, split: Split, sizes: Mapping[str, int]) -> dict[str, int]:
         """`sizes`, or what the axes behind the batch are at most in the split's samples."""
@@ -102,7 +110,7 @@ class Bench:
         return measure.answers(graph, execution, split, self.model(graph, execution, split))
 
     def forms(self, graph: Graph, execution: Execution) -> dict[str, OwnForm]:
-        """What goes into a package beside the graph: the form for the shape that is timed, and one for the longest of the validation split."""
+        """What goes into a package beside the graph: a form for the shape that is timed, and one for the longest of the validation split."""
         engine = execution.backend
         if backends.form(engine) == backends.ONNX:
             return {}

@@ -26,8 +26,8 @@ INTERPRETER = "EDGEWISE_LITERT_PYTHON"
 CONVERTER = "litert-torch==0.10.0"
 LIMIT_S = 1800.0
 
-# How far the form's answers may lie from the graph's (relative L2). In float they differ by rounding alone; a dynamic form takes its scales per
-# row where ONNX takes one per call, a static one rounds ties and sums otherwise. What is wrong (a layout, a weight) is off by 1 and more.
+# How far the form's answers may lie from the graph's (relative L2). In float they differ by rounding alone; a dynamic form takes its scales
+# per row where ONNX takes one per call, a static one rounds ties and sums otherwise. What is wrong (a layout, a weight) is off by about 1.
 MOST: dict[Kind, float] = {"float": 1e-3, "dynamic": 0.25, "static": 0.25}
 SAMPLES = 8
 # Rows and padding are looked at on the graph itself, where they change nothing at all or much.
@@ -46,7 +46,7 @@ def convert(
 ) -> bytes:
     """`graph` (float, or quantized by edgewise: its own integers and scales) as a flatbuffer for `execution`'s engine, with its card.
 
-    LiteRT's shapes are fixed while it is converted, for `sizes` of the named axes; left out, those of the first sample, one row of it. What can
+    Its shapes are fixed while it is converted, for `sizes` of the named axes; left out, those of the first sample, one row of it. What can
     stay open all the same is found by trying it on the graph: a batch whose rows are independent is answered row by row, and an axis may be
     shorter where zeros behind its end change no answer (tokens under a mask).
     samples: real inputs, {name: (batch, …)}, the first `SAMPLES` rows of which the form is held against the graph on. most: the largest

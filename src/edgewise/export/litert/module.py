@@ -43,7 +43,7 @@ class Lowered(nn.Module):
 
 
 def _gather(node: Node) -> Function:
-    """Rows of a table as a look-up, which is one operator there; ONNX also counts from the end, which a table of tokens is never asked for."""
+    """Rows of a table as a look-up, which is one operator there. (ONNX may also count from the end, which nobody asks of tokens.)"""
     shape, fixed = node.shape(0), node.constant(1)
     if node.attribute("axis", 0) == 0 and fixed is None and shape is not None and len(shape) == 2 and node.constant(0) is not None:
         return lambda table, at: (

@@ -65,7 +65,7 @@ class _Work:
         self.notes: list[str] = []
 
     def undo_dynamic(self) -> None:
-        """DynamicQuantizeLinear → MatMulInteger → Cast → Mul, as a float product with an integer weight: the engine rounds the rest itself."""
+        """DynamicQuantizeLinear → MatMulInteger → Cast → Mul, as a float product with an integer weight: the engine rounds what it meets."""
         index = Index(self.proto)
         for node in index.nodes:
             if node.op_type != "MatMulInteger":
@@ -87,7 +87,7 @@ class _Work:
         remove_unused(self.proto)
 
     def restate_weights(self) -> None:
-        """Integer constants behind DequantizeLinear as floats, before a pair of their own; biases, and what no kernel takes, as floats alone."""
+        """Integer constants behind DequantizeLinear as floats before a pair of their own; biases, and what no kernel takes, as floats."""
         index = Index(self.proto)
         for node in index.nodes:
             integers = index.constant(node.input[0]) if node.op_type == "DequantizeLinear" else None
@@ -117,7 +117,7 @@ class _Work:
     def join_gelus(self) -> None:
         """x/√2 → Erf → +1 → ·½ → ·x as one Gelu, which LiteRT has a kernel for: its Erf is a polynomial of a dozen operators."""
         own = next((entry for entry in self.proto.opset_import if entry.domain in ("", "ai.onnx")), None)
-        if own is None or not _LIKE_GELUS <= own.version:
+        if own is None or own.version < _LIKE_GELUS:
             return
         own.version = max(own.version, _GELUS)
         index = Index(self.proto)
@@ -150,7 +150,7 @@ class _Work:
     def _largest(self, node: onnx.NodeProto, index: Index) -> str:
         scale, zero, _ = _grid(node, index)
         if scale is None or zero is None:
-            raise InvalidModel(f"node {node.name!r} ({node.op_type}) has a scale that is computed; export the model with constant ones")
+            raise _computed(node)
         top = (np.iinfo(zero.dtype).max - zero.astype(np.float32)) * scale
         return self._constant(f"{node.input[0]}_largest", np.asarray(top.max(), np.float32))
 
@@ -198,6 +198,10 @@ def _scaled(product: onnx.NodeProto, index: Index) -> tuple[str, np.ndarray, onn
     return None if scale is None else (rounding.input[0], scale.squeeze(), last)
 
 
+def _computed(node: onnx.NodeProto) -> InvalidModel:
+    return InvalidModel(f"node {node.name!r} ({node.op_type}) has scales that are computed; give a graph with constant ones")
+
+
 def _grid(node: onnx.NodeProto, index: Index) -> tuple[np.ndarray | None, np.ndarray | None, int]:
     """Scale, zero point and axis of a DequantizeLinear; the first two are None where they are computed."""
     scale = index.constant(node.input[1])
@@ -216,7 +220,7 @@ def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
 
 
 def _gelu(erf: onnx.NodeProto, index: Index) -> tuple[str, onnx.NodeProto] | None:
-    """What the exact GELU that `erf` is the middle of reads, and its last node. Half may come first or last; None for any other use of Erf."""
+    """What the exact GELU around `erf` reads, and its last node; half may come first, in between or last. None for any other use of Erf."""
     divide, one = index.producer(erf.input[0]), index.sole_consumer(erf.output[0])
     if divide is None or one is None or one.op_type != "Add" or not _is(one, erf.output[0], 1.0, index):
         return None
