@@ -132,13 +132,13 @@ class Outcome:
 
 
 def compared(found: Package, graph: Graph, task: Any) -> Outcome:
-    from edgewise import measure
+    from edgewise import backends, measure
     from edgewise.data import metrics
 
     before = found.graph()
     if before.sha256 == graph.sha256:
         return Outcome(True, graph.sha256)
-    execution = given.execution_of(found)
+    execution = backends.plain(given.execution_of(found))
     first, second = (measure.answers(each, execution, task.split("validation")) for each in (before, graph))
     same = metrics.top1(first) == metrics.top1(second)
     return Outcome(False, graph.sha256, _changed(before, graph), measure.divergence(first, second), float(same.mean()), len(same))
@@ -151,7 +151,7 @@ def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
 
 
 def repacked(found: Package, graph: Graph, identical: bool) -> Package:
-    """A package with the new graph. What the old one measured is kept only where it is the very same model."""
+    """A package with the new graph. What the old one measured, and engines' own forms, are kept only where it is the very same model."""
     from edgewise import package
     from edgewise.search.packing import finished
 
@@ -166,6 +166,11 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         execution=manifest.execution,
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
+        forms={
+            entry.name: package.OwnForm(found.model_bytes(entry.name), entry.engine)
+            for entry in manifest.entries
+            if identical and entry.format != manifest.entry("main").format
+        },
     )
     return finished(built, manifest.provenance.recipe)
 

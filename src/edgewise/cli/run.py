@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgewise.cli.trusting import Keys, MinimumVersion, State
-from edgewise.errors import InvalidData, InvalidPackage, NotTrusted
+from edgewise.errors import InvalidData, InvalidInput, InvalidPackage, NotTrusted
 from edgewise.types import Execution
 
 if TYPE_CHECKING:
@@ -19,16 +21,19 @@ if TYPE_CHECKING:
     from edgewise.data.preprocess import ImagePreprocess
     from edgewise.package import Package
     from edgewise.package.signing import Trust
-    from edgewise.types import Outputs, Signature, TensorSpec
+    from edgewise.types import Outputs, Runner, Signature, TensorSpec
 
 _FIRST_VALUES = 8
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What a file gave: bytes for an engine, and what stands around them in a package."""
+    """What a file gave: bytes for an engine, and what stands around them in a package.
 
-    data: bytes
+    data: the graph, or the engine's own forms of it, the smallest first.
+    """
+
+    data: tuple[bytes, ...]
     execution: Execution
     preprocess: ImagePreprocess | None = None
     postprocess: Classify | None = None
@@ -53,18 +58,13 @@ def command(
 
     Example: edgewise run out/model.edgew cat.png dog.jpg --top 3
     """
-    from edgewise import backends
     from edgewise.cli.trusting import note, trust_of
 
     for path in inputs:
         if not path.is_file():
             raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
     model = _load(file, backend, threads, trust_of(keys, minimum_version, state))
-    runner = backends.load(model.data, model.execution)
-    try:
-        answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in inputs]
-    finally:
-        runner.close()
+    answers = [*_answers(model, inputs)]
     if model.package is not None:
         note(model.package, state)  # not before it ran: one that can't run must not keep its predecessor out
     if as_json:
@@ -82,14 +82,34 @@ def _load(file: Path, backend: str | None, threads: int | None, trust: Trust | N
             raise NotTrusted(f"{file} is a plain model, which nobody can sign; give a package (.edgew), or leave --keys out")
         from edgewise.graph import Graph
 
-        return _Model(Graph.load(file).to_bytes(), execution_here(None, backend, threads)[0])
+        return _Model((Graph.load(file).to_bytes(),), execution_here(None, backend, threads)[0])
     from edgewise import package
 
     found = package.open(file, trust=trust)
     execution, note = execution_here(found.execution, backend, threads)
     # Where an engine has a form of its own in the package, that one was measured.
-    forms = [entry.name for entry in found.manifest.entries if entry.kind == "engine" and entry.engine == execution.backend]
-    return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note, found)
+    data = tuple(found.model_bytes(name) for name in found.forms(execution.backend) or ("main",))
+    return _Model(data, execution, found.preprocess, found.postprocess, note, found)
+
+
+def _answers(model: _Model, inputs: Sequence[Path]) -> Iterator[tuple[Path, Outputs]]:
+    """One input after the other, on the first of the model's forms that takes it: each is made for shapes up to some size."""
+    from edgewise import backends
+
+    with ExitStack() as loaded:
+        runners: list[Runner] = []
+        for path in inputs:
+            for number, data in enumerate(model.data):
+                if number == len(runners):
+                    runners.append(backends.load(data, model.execution))
+                    loaded.callback(runners[-1].close)
+                runner = runners[number]
+                try:
+                    yield path, runner.run(arrays_for(path, runner.signature, model.preprocess))
+                    break
+                except InvalidInput:
+                    if number + 1 == len(model.data):
+                        raise
 
 
 def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
@@ -104,7 +124,7 @@ def execution_here(best: Execution | None, backend: str | None, threads: int | N
     if backend is not None and backend != best.backend:
         return Execution(backend, threads=count), ""
     if best.backend not in installed and backend is None and installed:
-        extra = registry.EXTRAS.get(best.backend, best.backend)
+        extra = registry.EXTRAS.get(registry.module_of(best.backend), best.backend)
         return Execution(first, threads=count), f"{best.backend} measured best, but isn't installed here: pip install 'edgewise[{extra}]'"
     if best.backend in installed and best.precision not in installed[best.backend].precisions():
         return replace(best, precision="fp32", threads=count), f"{best.precision} measured best, but this CPU hasn't got it"

@@ -28,8 +28,8 @@ def signature_of(model: bytes) -> Signature:
 def take_out(model: bytes, at_least: int, known: Sequence[Weight]) -> tuple[bytes, list[Weight]]:
     """The file without its constants of `at_least` bytes, and these, in the order in which they lie there.
 
-    A weight's name says where it begins in the whole file; where `known` (the graph's) has it with its axes in another order, it is given as
-    it is there, and the name says how to turn it ("1184:1,0": numpy's transpose, of the axes longer than 1). Raises InvalidModel.
+    A weight's name says where it begins in the whole file; where `known` (the graph's) has it with its axes in another order, it is given
+    as it is there, and the name says how to turn it ("1184:1,0": numpy's transpose, of the axes longer than 1). Raises InvalidModel.
     """
     alike: dict[tuple[str, bytes], list[Weight]] = {}
     for weight in known:

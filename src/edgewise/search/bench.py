@@ -73,8 +73,8 @@ class Bench:
     def model(self, graph: Graph, execution: Execution, split: Split | None = None) -> bytes:
         """What the execution's engine loads: the graph, or a form of its own, made once and kept.
 
-        Such a form is for the shape that is timed; with `split`, for the longest of its samples where they are longer. Raises what its maker
-        does, at once where that failed before.
+        Such a form is for the shape that is timed; with `split`, for the longest of its samples where they are longer. Raises what its
+        maker does, at once where that failed before.
         """
         if backends.form(execution.backend) == backends.ONNX:
             return graph.to_bytes()
@@ -110,7 +110,7 @@ class Bench:
         return measure.answers(graph, execution, split, self.model(graph, execution, split))
 
     def forms(self, graph: Graph, execution: Execution) -> dict[str, OwnForm]:
-        """What goes into a package beside the graph: a form for the shape that is timed, and one for the longest of the validation split."""
+        """What goes into a package beside the graph: a form for the shape that is timed, and one for the longest in validation."""
         engine = execution.backend
         if backends.form(engine) == backends.ONNX:
             return {}

@@ -65,7 +65,7 @@ class _Work:
         self.notes: list[str] = []
 
     def undo_dynamic(self) -> None:
-        """DynamicQuantizeLinear → MatMulInteger → Cast → Mul, as a float product with an integer weight: the engine rounds what it meets."""
+        """DynamicQuantizeLinear → MatMulInteger → Cast → Mul, as a float product with an integer weight: the engine rounds the rest."""
         index = Index(self.proto)
         for node in index.nodes:
             if node.op_type != "MatMulInteger":
@@ -95,9 +95,7 @@ class _Work:
                 continue
             scale, zero, axis = _grid(node, index)
             if scale is None or zero is None:
-                raise InvalidModel(
-                    f"node {node.name!r} (DequantizeLinear) has scales that are computed; export the model with constant ones"
-                )
+                raise _computed(node)
             laid = _along(scale, axis, integers.ndim), _along(zero, axis, integers.ndim)
             real = ((integers.astype(np.float32) - laid[1].astype(np.float32)) * laid[0]).astype(np.float32)
             if integers.dtype != np.int8 or zero.any():
