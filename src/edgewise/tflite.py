@@ -24,7 +24,7 @@ DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 8: "complex64", 9: "int8", 10: "float64",
     11: "complex128", 12: "uint64", 15: "uint32", 16: "uint16",
 }  # fmt: skip
-_MODEL_SUBGRAPHS, _MODEL_DESCRIPTION, _MODEL_BUFFERS, _MODEL_SIGNATURES = 2, 3, 4, 7
+MODEL_CODES, MODEL_SUBGRAPHS, MODEL_DESCRIPTION, MODEL_BUFFERS, MODEL_SIGNATURES = 1, 2, 3, 4, 7
 _MOST_AXES = 64
 
 
@@ -75,9 +75,9 @@ def recognised(model: bytes | memoryview) -> bool:
 
 def interface(model: bytes | memoryview) -> Interface:
     """What the file takes and gives. Raises InvalidModel for damaged bytes, and for what isn't a tensor of a type that numpy has."""
-    root = _root(model)
-    tensors, inputs, outputs = _boundary(root)
-    found = _card(root)
+    top = root(model)
+    tensors, inputs, outputs = _boundary(top)
+    found = _card(top)
     if found is None:
         specs = [[_spec(tensors[number], name) for name, number in side] for side in (inputs, outputs)]
         signature = Signature(tuple(specs[0]), tuple(specs[1]))
@@ -92,8 +92,8 @@ def interface(model: bytes | memoryview) -> Interface:
 
 def described(model: bytes, card: Card) -> bytes:
     """`model` with `card` on it: the text is added behind the end, and the description made to point there (offsets only point forward)."""
-    root = _root(model)
-    place = root.place(_MODEL_DESCRIPTION)
+    top = root(model)
+    place = top.place(MODEL_DESCRIPTION)
     if place is None:
         raise InvalidModel("the converter left out the description, where the card goes; use the release that edgewise names")
     text = msgspec.json.encode(card)
@@ -108,13 +108,13 @@ def constants(model: bytes | memoryview, at_least: int) -> tuple[Constant, ...]:
 
     Raises InvalidModel for damaged bytes.
     """
-    root = _root(model)
+    top = root(model)
     kinds: dict[int, set[tuple[str, tuple[int, ...]]]] = {}
-    for graph in root.tables(_MODEL_SUBGRAPHS):
+    for graph in top.tables(MODEL_SUBGRAPHS):
         for tensor in graph.tables(0):
             kinds.setdefault(tensor.number(2, "I"), set()).add((DTYPES.get(tensor.number(1, "b"), ""), tensor.numbers(0)))
     found = []
-    for buffer, table in enumerate(root.tables(_MODEL_BUFFERS)):
+    for buffer, table in enumerate(top.tables(MODEL_BUFFERS)):
         offset, length = table.run(0)
         if buffer and length >= max(at_least, 1) and len(kinds.get(buffer, ())) == 1:
             ((dtype, shape),) = kinds[buffer]
@@ -123,7 +123,7 @@ def constants(model: bytes | memoryview, at_least: int) -> tuple[Constant, ...]:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """A table of the file at `at`. Every read is held to the file's bounds."""
 
     data: memoryview
@@ -165,29 +165,30 @@ class _Table:
         start, count = self.run(number)
         return bytes(self.data[start : start + count]).decode(errors="replace")
 
-    def tables(self, number: int) -> Iterator[_Table]:
+    def tables(self, number: int) -> Iterator[Table]:
         start, count = self.run(number, 4)
         for place in range(start, start + 4 * count, 4):
-            yield _Table(self.data, place + self.read("I", place))
+            yield Table(self.data, place + self.read("I", place))
 
 
-def _root(model: bytes | memoryview) -> _Table:
+def root(model: bytes | memoryview) -> Table:
+    """The model's own table. Raises InvalidModel."""
     data = memoryview(model)
     if not recognised(data):
         raise InvalidModel("not a LiteRT model: it doesn't begin as one")
-    return _Table(data, _Table(data, 0).read("I", 0))
+    return Table(data, Table(data, 0).read("I", 0))
 
 
 Named = list[tuple[str, int]]
 
 
-def _boundary(root: _Table) -> tuple[list[_Table], Named, Named]:
+def _boundary(top: Table) -> tuple[list[Table], Named, Named]:
     """The tensors of the first graph, and its inputs and outputs by name, in the order of the model that it was made from."""
-    graph = next(root.tables(_MODEL_SUBGRAPHS), None)
+    graph = next(top.tables(MODEL_SUBGRAPHS), None)
     if graph is None:
         raise _damaged("it holds no graph")
     tensors = list(graph.tables(0))
-    signature = next((each for each in root.tables(_MODEL_SIGNATURES) if not each.number(4, "I")), None)
+    signature = next((each for each in top.tables(MODEL_SIGNATURES) if not each.number(4, "I")), None)
     sides: list[Named] = []
     for side in (0, 1):
         if signature is not None and (named := [(each.text(0), each.number(1, "I")) for each in signature.tables(side)]):
@@ -205,7 +206,7 @@ def _ordered(name: str) -> tuple[str, int]:
     return (stem, int(number)) if number.isdecimal() and number.isascii() and len(number) < 9 else (name, 0)
 
 
-def _spec(tensor: _Table, name: str) -> TensorSpec:
+def _spec(tensor: Table, name: str) -> TensorSpec:
     code = tensor.number(1, "b")
     if code not in DTYPES:
         raise InvalidModel(f"tensor {name!r} is of LiteRT's type {code}; inputs and outputs must be tensors of a type that numpy has")
@@ -215,8 +216,8 @@ def _spec(tensor: _Table, name: str) -> TensorSpec:
     return TensorSpec(name, tuple(size if size >= 0 else f"{name}_{axis}" for axis, size in enumerate(shape)), DTYPES[code])
 
 
-def _card(root: _Table) -> Card | None:
-    text = root.text(_MODEL_DESCRIPTION)
+def _card(top: Table) -> Card | None:
+    text = top.text(MODEL_DESCRIPTION)
     if not text.startswith("{"):
         return None
     try:

@@ -20,7 +20,7 @@ class TestInstalled(BackendConformance):
         return request.param
 
 
-@pytest.mark.skipif("not backends.taking('tflite')", reason="no engine that loads LiteRT's form is installed")
+@pytest.mark.skipif(not backends.taking("tflite"), reason="no engine that loads LiteRT's form is installed")
 class TestLiteRt(BackendConformance):
     """On the forms that make_forms.py made of the same graphs, found by the hash on their cards."""
 

@@ -64,7 +64,9 @@ def engines(device: Device) -> list[tuple[str, str]]:
         if name in present:
             precisions = ", ".join(present[name].precisions())
             own = backends.form(name) != backends.ONNX
-            rows.append((f"✓ {name}", f"{device.backends.get(name, 'unknown')}: {precisions}, and int8 in {'its form' if own else 'the graph'}"))
+            rows.append(
+                (f"✓ {name}", f"{device.backends.get(name, 'unknown')}: {precisions}, and int8 in {'its form' if own else 'the graph'}")
+            )
             if own and (why := obstacle(name)):
                 rows.append(("", f"runs packages that have its form; none can be made here: {why}"))
         else:

@@ -41,13 +41,16 @@ def converted(model: bytes, kind: str) -> bytes:
 
 
 def _rounding(kind: str) -> Any:
-    """What tells the converter to look for pairs of quantize and dequantize; the scales are those of the graph."""
+    """What tells the converter to look for pairs of quantize and dequantize; the scales are those of the graph.
+
+    Its dynamic mode would round all else too, with scales of its own (see `hybrid`).
+    """
     if kind == "float":
         return None
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
 
-    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=kind == "dynamic")
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=False)
     return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(config))
 
 

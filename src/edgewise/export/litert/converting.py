@@ -16,6 +16,7 @@ import edgewise
 from edgewise import backends, tflite
 from edgewise.backends import signature as signatures
 from edgewise.errors import InvalidInput, InvalidModel, MeasurementFailed, MissingExtra
+from edgewise.export.litert.hybrid import hybrid
 from edgewise.export.litert.prepare import Kind, Prepared, prepared
 from edgewise.graph import Graph
 from edgewise.tflite import Card
@@ -61,6 +62,8 @@ def convert(
     with_python = python or interpreter()
     ready = prepared(graph, fixed)
     flat = _converted(ready, with_python, limit_s)
+    if ready.kind == "dynamic":
+        flat, _ = hybrid(flat)
     _check_boundary(flat, ready.graph.signature)
     rows = _rows(graph.signature, samples, fixed)
     if not rows:
