@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgewise import backends, tflite
 from edgewise.errors import InvalidInput, InvalidModel
@@ -57,7 +57,7 @@ def test_what_is_longer_is_refused_and_the_runner_lives() -> None:
     runner = backends.load(TWO, LITERT)
     long = {"ids": np.zeros((1, 10), np.int64), "scale": np.zeros((1, 10), np.float32)}
     for _ in range(2):  # not taken for known the second time
-        with pytest.raises(InvalidInput, match="sequence=10.*up to 9"):
+        with pytest.raises(InvalidInput, match=r"sequence=10.*up to 9"):
             runner.run(long)
     assert runner.run({name: array[:, :9] for name, array in long.items()})["z"].shape == (1, 6)
     with pytest.raises(InvalidInput, match="sequence=10"):
@@ -111,11 +111,21 @@ def test_a_truncated_file_is_refused(cut: int) -> None:
         backends.load(MLP[:cut], LITERT)
 
 
-@given(st.integers(8, 1200), st.integers(0, 255))
-@settings(max_examples=60, deadline=None)
-def test_an_altered_file_never_ends_the_process_while_it_is_loaded(at: int, value: int) -> None:
-    """Its structure; weights may be anything. Running what was altered is another matter: the package's hashes are there for that."""
+def test_an_altered_file_never_ends_the_process_that_loads_it() -> None:
+    """In a process of its own, for it might. (Weights may be anything; what a package holds is protected by its hashes.)"""
+    script = f"""
+import random
+from edgewise import backends
+from edgewise.errors import InvalidInput
+from edgewise.types import Execution
+whole, random = open({str(FORMS / "float-mlp.tflite")!r}, "rb").read(), random.Random(0)
+for _ in range(150):
+    at = random.randrange(8, len(whole))
     try:
-        backends.load(MLP[:at] + bytes([value]) + MLP[at + 1 :], LITERT).close()
-    except (InvalidModel, InvalidInput):
+        backends.load(whole[:at] + random.randbytes(1) + whole[at + 1:], Execution("litert")).close()
+    except InvalidInput:
         pass
+print("lives")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "lives\n"), done.stderr

@@ -92,7 +92,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
 
 
 def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: float) -> tuple[tuple[tuple[str, float], ...], str | None]:
-    """Tensor by tensor, both on b's engine, or another one where that has a form of its own. Nothing where the two take another layout: then no tensor of theirs is the same."""
+    """Tensor by tensor, both on b's engine (another, where that one has a form of its own). Nothing where the two take another layout."""
     from edgewise import backends, measure
     from edgewise.graph import rename_inputs
 

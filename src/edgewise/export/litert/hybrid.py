@@ -1,8 +1,8 @@
 """Dynamic quantization in a flatbuffer: products that take their integer weights as they are, instead of floats made of them.
 
-The converter has a mode of its own for this, and rounds in it whatever it finds: embeddings, convolutions, layers that were to stay float, with
-scales of its own. So it is asked for the weights alone, as integers before a DEQUANTIZE, and FULLY_CONNECTED is then made to read these: a
-float input with int8 weights is what the engine's hybrid kernels take (they round the input row by row, in every call).
+The converter has a mode of its own for this, and rounds in it whatever it finds: embeddings, convolutions, layers that were to stay float,
+with scales of its own. So it is asked for the weights alone, as integers before a DEQUANTIZE, and FULLY_CONNECTED is then made to read
+these: a float input with int8 weights is what the engine's hybrid kernels take (they round the input row by row, in every call).
 """
 
 from __future__ import annotations

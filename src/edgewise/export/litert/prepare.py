@@ -127,30 +127,28 @@ class _Work:
         remove_unused(self.proto)
 
     def keep_boundary(self) -> None:
-        """A limit that no integer exceeds, where rounding begins or ends at the boundary: the converter would make that one integer too.
+        """A product with the float next to 1, where rounding begins or ends at the boundary: the converter would make that one integer too.
 
-        The form has to take and give what the graph does, and an operator in it is faster than rounding outside.
+        The form has to take and give what the graph does, and an operator in it is faster than rounding outside. It must be one that the
+        converter neither folds away (as it does 1) nor rounds along (as it does a limit, or a copy).
         """
         index = Index(self.proto)
+        one = ""
         for node in index.nodes:
-            if node.op_type == "QuantizeLinear" and node.input[0] in index.inputs:
+            begins = node.op_type == "QuantizeLinear" and node.input[0] in index.inputs
+            ends = node.op_type == "DequantizeLinear" and node.output[0] in index.outputs and node.input[0] not in index.initializers
+            one = one or (self._constant("next_to_one", np.nextafter(np.float32(1), np.float32(2))) if begins or ends else "")
+            if begins:
                 held = fresh(f"{node.input[0]}_held", self.taken)
-                self._before(node, helper.make_node("Min", [node.input[0], self._largest(node, index)], [held]))
+                self._before(node, helper.make_node("Mul", [node.input[0], one], [held]))
                 node.input[0] = held
-            if node.op_type == "DequantizeLinear" and node.output[0] in index.outputs and node.input[0] not in index.initializers:
+            if ends:
                 result = node.output[0]
                 inner = fresh(f"{result}_inner", self.taken)
                 self._rename(result, inner)
                 node.output[0] = inner
-                last = helper.make_node("Min", [inner, self._largest(node, index)], [result], name=fresh(f"{result}_node", self.taken))
+                last = helper.make_node("Mul", [inner, one], [result], name=fresh(f"{result}_node", self.taken))
                 self.proto.graph.node.insert(list(self.proto.graph.node).index(node) + 1, last)
-
-    def _largest(self, node: onnx.NodeProto, index: Index) -> str:
-        scale, zero, _ = _grid(node, index)
-        if scale is None or zero is None:
-            raise _computed(node)
-        top = (np.iinfo(zero.dtype).max - zero.astype(np.float32)) * scale
-        return self._constant(f"{node.input[0]}_largest", np.asarray(top.max(), np.float32))
 
     def kind(self) -> Kind:
         index = Index(self.proto)
