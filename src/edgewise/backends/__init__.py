@@ -30,7 +30,12 @@ def installed() -> dict[str, Backend]:
 
 
 def form(name: str) -> str:
-    """What that backend loads: "onnx", or a form of its own by the name under which `registry` has its maker. Yours need not say "onnx"."""
+    """What that backend loads: "onnx", or a form of its own by the name under which `registry` has its maker. Yours need not say "onnx".
+
+    A name that is none is an error where it is loaded, not here.
+    """
+    if name not in registry.names("backend") and ":" not in name:
+        return ONNX
     return str(getattr(get(name), "form", ONNX))
 
 

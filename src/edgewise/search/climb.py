@@ -279,20 +279,22 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         return  # a shorter float does it, and integers are coarser than that
     threads = climb.baseline.execution.threads
     executions = [Execution(name, "fp32", threads) for name in climb.engines]
+    plain = [execution for execution in executions if backends.form(execution.backend) == backends.ONNX]
     if _matmul_share(climb) >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
     seen: set[str] = set()
     for number, recipe in enumerate(INT8):
         if number >= SURE and far_from(climb, asked_speedup(climb)):
             return  # recipes differ by percents; pruning has to bring what is missing, and needs one of them
+        on = executions if number == 0 else plain  # a form takes its time, and recipes differ by percents
         try:
             graph = climb.made(recipe).graph
         except EdgewiseError:
-            yield "int8", recipe, executions  # becomes a failed trial, with the reason
+            yield "int8", recipe, on  # becomes a failed trial, with the reason
             continue
-        if graph.sha256 not in seen:
+        if graph.sha256 not in seen and on:
             seen.add(graph.sha256)
-            yield "int8", recipe, executions
+            yield "int8", recipe, on
 
 
 def far_from(climb: Climb, asked: float | None) -> bool:
