@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ class Engine:
 
 
 class Maker:
-    made: list[dict[str, int]] = []
+    made: ClassVar[list[dict[str, int]]] = []
     reason = ""
     fails = False
 

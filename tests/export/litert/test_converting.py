@@ -94,7 +94,7 @@ def card_of(graph: Graph, x: np.ndarray, sizes: dict[str, int]) -> tflite.Card:
     from edgewise import backends
 
     plain = backends.load(graph.to_bytes(), Execution(backends.taking()[0]))
-    return converting._card(graph, sizes, converting._rows(graph.signature, [{"x": x}], sizes), plain, converting.SAME)
+    return converting._card(graph.signature, sizes, converting._rows(graph.signature, [{"x": x}], sizes), plain, converting.SAME)
 
 
 @engine

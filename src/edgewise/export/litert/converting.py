@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgewise import backends, tflite
 from edgewise.backends import signature as signatures
 from edgewise.errors import InvalidInput, InvalidModel, MeasurementFailed, MissingExtra
 from edgewise.export.litert.hybrid import hybrid
-from edgewise.export.litert.prepare import Kind, Prepared, prepared
+from edgewise.export.litert.prepare import Kind, Prepared, prepared, without_dynamic
 from edgewise.graph import Graph
 from edgewise.tflite import Card
 from edgewise.types import Execution, Inputs, Outputs, Runner, Signature
@@ -31,8 +32,8 @@ LIMIT_S = 1800.0
 # per row where ONNX takes one per call, a static one rounds ties and sums otherwise. What is wrong (a layout, a weight) is off by about 1.
 MOST: dict[Kind, float] = {"float": 1e-3, "dynamic": 0.25, "static": 0.25}
 SAMPLES = 8
-# Rows and padding are looked at on the graph itself, where they change nothing at all or much.
-SAME, SAME_ROUNDED = 1e-4, 0.1
+# Rows and padding are looked at on the graph, where they change nothing or much; a static one may round a tie the other way.
+SAME, SAME_ROUNDED = 1e-4, 0.02
 
 
 def convert(
@@ -68,12 +69,15 @@ def convert(
     rows = _rows(graph.signature, samples, fixed)
     if not rows:
         raise InvalidInput(f"every sample is larger than {_shown(fixed)}; give sizes that hold the longest one")
-    plain = backends.load(graph.to_bytes(), backends.plain(execution))
-    try:
-        card = _card(graph, fixed, rows, plain, SAME if ready.kind == "float" else SAME_ROUNDED)
+    here = backends.plain(execution)
+    # A scale that is taken per call moves with every row and every zero that comes along, which says nothing of the model.
+    with closing(backends.load(without_dynamic(graph).to_bytes(), here)) as plain:
+        card = _card(graph.signature, fixed, rows, plain, SAME_ROUNDED if ready.kind == "static" else SAME)
+    rows = [row for row in rows if _fits(card.signature, row)]
+    if not rows:
+        raise InvalidInput(f"no sample is just {_shown(fixed)}, and the model takes nothing shorter; give sizes that some sample has")
+    with closing(backends.load(graph.to_bytes(), here)) as plain:
         apart = _divergence(tflite.described(flat, card), execution, rows, plain)
-    finally:
-        plain.close()
     allowed = MOST[ready.kind] if most is None else most
     if not apart <= allowed:
         raise InvalidModel(
@@ -173,9 +177,16 @@ def _rows(signature: Signature, samples: Sequence[Inputs], sizes: Mapping[str, i
     return found[:SAMPLES]
 
 
-def _card(graph: Graph, sizes: Mapping[str, int], rows: Sequence[Inputs], plain: Runner, same: float) -> Card:
+def _fits(signature: Signature, inputs: Inputs) -> bool:
+    try:
+        signatures.bound_axes(signature, inputs)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _card(signature: Signature, sizes: Mapping[str, int], rows: Sequence[Inputs], plain: Runner, same: float) -> Card:
     """What may stay open, found on the graph: rows that don't know each other, and axes that may be filled up with zeros."""
-    signature = graph.signature
     batch = str(signature.inputs[0].shape[0]) if signature.batched else ""
     others = [axis for axis in sizes if axis != batch]
     padded = tuple(axis for axis in others if _fills(signature, axis, sizes, rows, plain, same))

@@ -55,6 +55,15 @@ def prepared(graph: Graph, axes: Mapping[str, int]) -> Prepared:
     return Prepared(work.done(), work.kind(), tuple(work.notes))
 
 
+def without_dynamic(graph: Graph) -> Graph:
+    """`graph` with float products by the same integer weights, where activations were rounded in every call; as it is where none are."""
+    if not any(node.op_type == "MatMulInteger" for node in graph.proto.graph.node):
+        return graph
+    work = _Work(graph)
+    work.undo_dynamic()
+    return work.done()
+
+
 class _Work:
     """The rewriting, in place on a copy."""
 
