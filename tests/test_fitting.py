@@ -133,8 +133,8 @@ def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monke
         return raced(self, trials, graphs, reference)
 
     monkeypatch.setattr(search.Bench, "time", counted)
-    engines = search.climb._engines
-    monkeypatch.setattr(search.climb, "_engines", lambda *_: pytest.fail("the reference was measured again"))
+    engines = search.racing.engines
+    monkeypatch.setattr(search.racing, "engines", lambda *_: pytest.fail("the reference was measured again"))
     done = ew.fit(net, task, **settings)
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study" / "models").iterdir()}
     assert before.items() <= after.items()
@@ -143,20 +143,20 @@ def test_an_interrupted_search_measures_nothing_twice(task, net, tmp_path, monke
     monkeypatch.setattr(search.Bench, "judge", lambda *_: pytest.fail("judged again"))
     again = ew.fit(net, task, **settings)
     assert again.study == done.study
-    monkeypatch.setattr(search.climb, "_engines", engines)
+    monkeypatch.setattr(search.racing, "engines", engines)
 
 
 def test_an_interrupt_that_an_engine_swallows_leaves_no_failed_trial(task, net, tmp_path, monkeypatch):
     """As bindings do: Ctrl-C while they work comes out as an error of the model."""
     answers, calls = measure.answers, []
 
-    def torn(graph, execution, split):
+    def torn(graph, execution, split, model=None):
         calls.append(execution)
         if len(calls) == 2:  # the first one is the reference
             with contextlib.suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
             raise InvalidModel("initialization failed")
-        return answers(graph, execution, split)
+        return answers(graph, execution, split, model)
 
     monkeypatch.setattr(measure, "answers", torn)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

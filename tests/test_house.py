@@ -21,7 +21,7 @@ from edgewise import registry
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "edgewise"
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "litert", "ai_edge_litert")
 NETWORK = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "asyncio", "requests", "httpx", "aiohttp", "grpc", "zmq"}
 PICKLES = {"pickle", "cPickle", "_pickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
 # What a device hasn't got: the workshop, optional engines, and what only tests or benchmarks bring.
@@ -32,6 +32,8 @@ NOT_IN_THE_FIELD = (
     "safetensors",
     "scipy",
     "openvino",
+    "ai_edge_litert",
+    "litert_torch",
     "sklearn",
     "pandas",
     "mlxtend",
@@ -271,7 +273,7 @@ def test_every_name_of_the_front_door_opens() -> None:
 
 
 def test_no_engine_tells_anybody_that_it_is_used(tmp_path: Path) -> None:
-    """Both engines would write an id into the home folder and post events, unless they are kept from it (see ARCHITECTURE.md)."""
+    """Two engines would write an id into the home folder and post events, unless they are kept from it (see ARCHITECTURE.md)."""
     code = """
 import os, sys
 os.environ.pop("ORT_DISABLE_TELEMETRY", None)
@@ -279,10 +281,14 @@ from edgewise import backends
 from edgewise.testing import graphs
 from edgewise.types import Execution
 model, inputs = graphs.mlp()
-for name in backends.installed():
+for name in backends.taking():
     backends.load(model.SerializeToString(), Execution(name)).run(inputs)
+for name in backends.taking("tflite"):
+    with open(FORM, "rb") as file:
+        backends.load(file.read(), Execution(name)).run(inputs)
 print(*(name for name in sys.modules if name.partition(".")[0] == "openvino_telemetry" and sys.modules[name]))
 """
+    code = code.replace("FORM", repr(str(ROOT / "tests/backends/forms/float-mlp.tflite")))
     # A proxy that isn't there: should this test ever fail, nothing leaves even then. CI, when it is set, keeps both quiet anyway.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     loaded = python(code, HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"), CI="", **nowhere)

@@ -19,7 +19,7 @@ from edgewise.models import Intake
 from edgewise.recipe import epochs, parse
 from edgewise.records import Device, Study, Trial
 from edgewise.search.account import effects, widths
-from edgewise.search.asked import Asked, chosen_engines, usual_epochs, versions
+from edgewise.search.asked import Asked, chosen_engines, left_out, usual_epochs, versions
 from edgewise.search.climb import INT8
 from edgewise.search.origin import Teacher, dense_of, structure_of
 from edgewise.search.pace import SURVEY_SECONDS, Progress, minutes, pruning_seconds, training_seconds, trial_seconds
@@ -241,7 +241,7 @@ def _searched(
         device=asked.device,
         shapes=search.shapes_of(task),
         origin=_origin(dense, task, asked),
-        package=lambda graph: plain_package(graph, task, source.name),
+        package=lambda graph, forms: plain_package(graph, task, source.name, forms),
         calibration=task.calibration,
     )
     model_summary = summary(dense, source.name)
@@ -258,6 +258,7 @@ def _searched(
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
         table_seconds=asked.table_seconds,
     )  # fmt: skip
+    climb.notes += left_out(names)
     climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution, structure=climb.maker.structure)
     study = Study(
         format=STUDY_FORMAT,
@@ -314,7 +315,8 @@ def _judged(one: _Searched) -> Result:
         tables=tuple(climb.tables.values()),
         plans=tuple(climb.plans),
     )
-    best, study = packed(climb.graphs[one.chosen.key], one.task, study, one.chosen, asked.seed)
+    graph = climb.graphs[one.chosen.key]
+    best, study = packed(graph, one.task, study, one.chosen, asked.seed, climb.bench.forms(graph, one.chosen.execution))
     climb.bench.store.close(study)
     found = Result(best, study)
     if asked.member is not None:

@@ -14,6 +14,11 @@ REGISTRY: dict[str, dict[str, str]] = {
     "backend": {
         "onnxruntime": "edgewise.backends.onnxruntime:OnnxRuntime",
         "openvino": "edgewise.backends.openvino:OpenVino",
+        "litert": "edgewise.backends.litert:LiteRt",
+    },
+    # What makes, of a graph and some samples, the form that an engine loads instead of ONNX.
+    "form": {
+        "tflite": "edgewise.export.litert:Flatbuffers",
     },
     "pass": {
         "prune": "edgewise.compress.prune.pruning:prune",
@@ -36,9 +41,13 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
 }
 
+# The module of an engine, where it is called otherwise than its backend.
+MODULES: dict[str, str] = {"litert": "ai_edge_litert"}
+
 # Which extra brings a module that is optional. Anything else that is missing is a broken install, and says so as it is.
 EXTRAS: dict[str, str] = {
     "openvino": "openvino",
+    "ai_edge_litert": "litert",
     "cryptography": "keys",
     "tokenizers": "text",
     "pyarrow": "parquet",
@@ -53,6 +62,11 @@ EXTRAS: dict[str, str] = {
 
 def names(kind: str) -> tuple[str, ...]:
     return tuple(REGISTRY[kind])
+
+
+def module_of(backend: str) -> str:
+    """The module that a registered backend's engine is."""
+    return MODULES.get(backend, backend)
 
 
 def load(kind: str, name: str | Any) -> Any:

@@ -94,7 +94,10 @@ class Runner(Protocol):
 
 
 class Backend(Protocol):
-    """An engine that can load an ONNX graph. Implementations live in `edgewise.backends`, nothing else asks for their names."""
+    """An engine that can load a graph. Implementations live in `edgewise.backends`, nothing else asks for their names.
+
+    One that can't read ONNX has an attribute `form` besides, the name of the form that it loads (`backends.form` says "onnx" for others).
+    """
 
     @property
     def name(self) -> str: ...
@@ -106,7 +109,7 @@ class Backend(Protocol):
         ...
 
     def load(self, model: bytes, execution: Execution) -> Runner:
-        """`model`: serialized ONNX ModelProto with its weights inside."""
+        """`model`: serialized ONNX ModelProto with its weights inside, or the engine's own form."""
         ...
 
 

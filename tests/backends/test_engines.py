@@ -22,7 +22,8 @@ def test_installed_is_in_the_order_of_the_registry():
 
 
 def test_looking_for_engines_imports_none():
-    script = "import sys, edgewise.backends as b; b.installed(); print({'onnxruntime', 'openvino', 'onnx', 'torch'} & set(sys.modules))"
+    engines = "{'onnxruntime', 'openvino', 'ai_edge_litert', 'onnx', 'torch'}"
+    script = f"import sys, edgewise.backends as b; b.installed(); print({engines} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
@@ -31,7 +32,7 @@ def test_a_missing_engine_says_the_pip_line(monkeypatch):
     with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[openvino\]'"):
         backends.load(BYTES, Execution("openvino"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
-    assert list(backends.installed()) == ["onnxruntime"]
+    assert list(backends.installed()) == ["onnxruntime", "litert"]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "no_such_module_at_all:Thing"])

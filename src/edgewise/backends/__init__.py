@@ -7,12 +7,16 @@ name it in `edgewise.registry` (or pass "your.module:Class"), and let its test i
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
 from edgewise import registry
+from edgewise.backends import signature
 from edgewise.errors import InvalidInput
-from edgewise.types import Backend, Execution, Runner
+from edgewise.types import Backend, Execution, Inputs, Runner
 
-__all__ = ["get", "installed", "load"]
+__all__ = ["ONNX", "first_taking", "form", "get", "installed", "load", "plain", "taking"]
+
+ONNX = "onnx"  # the form that a graph is
 
 
 def get(name: str) -> Backend:
@@ -24,11 +28,36 @@ def get(name: str) -> Backend:
 def installed() -> dict[str, Backend]:
     """Every registered backend whose engine is installed, in the registry's order. Imports no engine."""
     found = {name: get(name) for name in registry.names("backend")}
-    return {name: backend for name, backend in found.items() if importlib.util.find_spec(name) is not None}
+    return {name: backend for name, backend in found.items() if importlib.util.find_spec(registry.module_of(name)) is not None}
+
+
+def form(name: str) -> str:
+    """What that backend loads: "onnx", or a form of its own by the name under which `registry` has its maker. Yours need not say "onnx".
+
+    A name that is none is an error where it is loaded, not here.
+    """
+    if name not in registry.names("backend") and ":" not in name:
+        return ONNX
+    return str(getattr(get(name), "form", ONNX))
+
+
+def taking(wanted: str = ONNX) -> tuple[str, ...]:
+    """Installed engines that load this form, in the registry's order."""
+    return tuple(name for name, backend in installed().items() if getattr(backend, "form", ONNX) == wanted)
+
+
+def plain(execution: Execution) -> Execution:
+    """`execution`, or where its engine has a form of its own, as many threads of the first engine that loads a graph as it is."""
+    return execution if form(execution.backend) == ONNX else Execution(taking()[0], threads=execution.threads)
+
+
+def first_taking(forms: Sequence[bytes], inputs: Inputs) -> bytes:
+    """The first of one model's forms that `inputs` fit into: each is made for shapes up to some size. The last where they fit into none."""
+    return next((form for form in forms[:-1] if signature.takes(form, inputs)), forms[-1])
 
 
 def load(model: bytes, execution: Execution) -> Runner:
-    """`model` (serialized ONNX, weights inside) as a Runner under `execution`.
+    """`model` (serialized ONNX with its weights inside, or the engine's own form) as a Runner under `execution`.
 
     Raises InvalidModel when the engine can't load it, MissingExtra when the engine isn't installed, InvalidInput for a precision, option
     or thread count that it doesn't have.

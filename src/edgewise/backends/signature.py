@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from edgewise import tflite
 from edgewise.errors import InvalidInput, InvalidModel
-from edgewise.types import Execution, Inputs, Signature, TensorSpec
+from edgewise.types import Execution, Inputs, Outputs, Signature, TensorSpec
 
 # TensorProto.DataType (onnx.proto3) -> numpy's name. bfloat16 and the 8- and 4-bit floats have none of numpy's own.
 DTYPES = {
@@ -25,10 +26,14 @@ DTYPES = {
 def read(model: bytes) -> Signature:
     """The signature of a serialized ModelProto: real inputs (no initializers) and outputs. Unnamed axes are called "<tensor>_<i>".
 
+    An engine's own form is recognised by how it begins, and says its signature itself (`edgewise.tflite`).
+
     Field numbers are onnx.proto3's: ModelProto.graph 7; GraphProto.initializer 5, .input 11, .output 12; ValueInfoProto.name 1, .type 2;
     TypeProto.tensor_type 1; Tensor.elem_type 1, .shape 2; TensorShapeProto.dim 1; Dimension.dim_value 1, .dim_param 2; TensorProto.name 8.
     Raises InvalidModel when the bytes are no model, or a tensor's type or rank isn't stated.
     """
+    if tflite.recognised(model):
+        return tflite.interface(model).signature
     try:
         view = memoryview(model)
         graph = next((value for number, value in _fields(view) if number == 7), None)
@@ -160,6 +165,37 @@ def bound_axes(signature: Signature, inputs: Inputs) -> dict[str, int]:
             shown = "(" + ", ".join(str(axes.get(axis, axis)) if isinstance(axis, str) else str(axis) for axis in spec.shape) + ")"
             raise InvalidInput(f"input {spec.name!r} has shape {array.shape}, the model takes {shown}")
     return axes
+
+
+def takes(model: bytes, inputs: Inputs) -> bool:
+    """Whether `inputs` fit the model's signature, and into what an engine's own form was made for."""
+    try:
+        axes = bound_axes(read(model), inputs)
+    except InvalidInput:
+        return False
+    card = tflite.interface(model).card if tflite.recognised(model) else None
+    return card is None or card.beyond(axes) is None
+
+
+def resized(signature: Signature, inputs: Inputs, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """`inputs` with the axes that `sizes` names at that size: cut, or filled up with zeros behind their end."""
+    found = {}
+    for spec in signature.inputs:
+        array = inputs[spec.name]
+        wanted = [sizes.get(axis, size) if isinstance(axis, str) else size for axis, size in zip(spec.shape, array.shape, strict=True)]
+        array = array[tuple(map(slice, wanted))]
+        if list(array.shape) != wanted:
+            array = np.pad(array, [(0, size - has) for size, has in zip(wanted, array.shape, strict=True)])
+        found[spec.name] = array
+    return found
+
+
+def cut(signature: Signature, outputs: Outputs, axes: Mapping[str, int]) -> Outputs:
+    """`outputs` with named axes no longer than in `axes`."""
+    return {
+        spec.name: outputs[spec.name][tuple(slice(axes.get(axis) if isinstance(axis, str) else None) for axis in spec.shape)]
+        for spec in signature.outputs
+    }
 
 
 class Gate:

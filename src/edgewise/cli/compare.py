@@ -70,7 +70,7 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
     splits: list[Split] = [each.split(split) for each in bound]
     if samples is not None:
         splits = [given.first(each, samples) for each in splits]
-    first, second = (measure.answers(model.graph, model.execution, each) for model, each in zip((a, b), splits, strict=True))
+    first, second = (measure.answers(model.graph, model.execution, each, model.form) for model, each in zip((a, b), splits, strict=True))
     layers, parting = _layers(a, b, splits, tolerance)
     qualities: list[Any] = [None, None]
     targets = splits[0].targets
@@ -92,8 +92,8 @@ def compared(a: given.Model, b: given.Model, task: Any, split: str, samples: int
 
 
 def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: float) -> tuple[tuple[tuple[str, float], ...], str | None]:
-    """Tensor by tensor, both on b's engine. Nothing where the two take another layout: then no tensor of theirs is the same."""
-    from edgewise import measure
+    """Tensor by tensor, both on b's engine (another, where that one has a form of its own). Nothing where the two take another layout."""
+    from edgewise import backends, measure
     from edgewise.graph import rename_inputs
 
     size = next((axis for spec in a.graph.signature.inputs for axis in spec.shape[:1] if isinstance(axis, int)), LAYER_SAMPLES)
@@ -102,7 +102,7 @@ def _layers(a: given.Model, b: given.Model, splits: Sequence[Split], tolerance: 
     if [array.shape for array in ours.values()] != [array.shape for array in theirs.values()]:
         return (), None
     renamed = b.graph if [*ours] == [*theirs] else rename_inputs(b.graph, dict(zip(theirs, ours, strict=True)))
-    found = measure.layers(a.graph, renamed, batches[0], tolerance=tolerance, execution=b.execution)
+    found = measure.layers(a.graph, renamed, batches[0], tolerance=tolerance, execution=backends.plain(b.execution))
     apart = {layer.tensor: layer.divergence for layer in found.layers}
     return tuple(apart.items()), first_parting(a.graph, apart, tolerance)
 

@@ -56,15 +56,21 @@ def engines(device: Device) -> list[tuple[str, str]]:
     """Every engine that edgewise knows: its version and precisions, or the line that brings it."""
     from edgewise import backends, registry
     from edgewise.cli import pip_line
+    from edgewise.export.forms import obstacle
 
     present = backends.installed()
     rows = []
     for name in registry.names("backend"):
         if name in present:
             precisions = ", ".join(present[name].precisions())
-            rows.append((f"✓ {name}", f"{device.backends.get(name, 'unknown')}: {precisions}, and int8 in the graph"))
+            own = backends.form(name) != backends.ONNX
+            rows.append(
+                (f"✓ {name}", f"{device.backends.get(name, 'unknown')}: {precisions}, and int8 in {'its form' if own else 'the graph'}")
+            )
+            if own and (why := obstacle(name)):
+                rows.append(("", f"runs packages that have its form; none can be made here: {why}"))
         else:
-            rows.append((f"✗ {name}", f"not installed: {pip_line(registry.EXTRAS.get(name, name))}"))
+            rows.append((f"✗ {name}", f"not installed: {pip_line(registry.EXTRAS.get(registry.module_of(name), name))}"))
     return rows
 
 

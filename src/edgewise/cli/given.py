@@ -37,6 +37,12 @@ class Model:
     size_bytes: int
     package: Package | None = None
 
+    @property
+    def form(self) -> bytes | None:
+        """What the execution's engine loads instead of the graph, the one for the longest inputs; None where that is the graph."""
+        forms = self.package.forms(self.execution.backend) if self.package is not None else ()
+        return self.package.model_bytes(forms[-1]) if self.package is not None and forms else None
+
 
 def model(path: Path) -> Model:
     """The model in an .onnx file or a package. Raises InvalidModel, InvalidPackage, or InvalidInput for another kind of file."""

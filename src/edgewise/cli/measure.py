@@ -30,17 +30,26 @@ LAW = (
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is measured: the graph, its bytes for each engine (a package may hold a form of an engine's own), and the file's size."""
+    """What is measured: the graph, its bytes for each engine (a package may hold forms of an engine's own, the smallest first), and the
+    file's size.
+    """
 
     name: str
     graph: Graph
     model: bytes
-    forms: dict[str, bytes]
+    forms: dict[str, tuple[bytes, ...]]
     size_bytes: int
     package: Package | None = None
 
-    def bytes_for(self, engine: str) -> bytes:
-        return self.forms.get(engine, self.model)
+    def bytes_for(self, execution: Execution, inputs: Inputs) -> bytes:
+        """Raises what a maker raises, for an engine whose form the package hasn't got: it is made here, for these inputs, and kept."""
+        from edgewise import backends
+        from edgewise.export.forms import model_for
+
+        engine = execution.backend
+        if engine not in self.forms and backends.form(engine) != backends.ONNX:
+            self.forms[engine] = (model_for(self.graph, [inputs], execution),)
+        return backends.first_taking(self.forms.get(engine, (self.model,)), inputs)
 
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
@@ -142,7 +151,8 @@ def _subject(spec: str, weights: Path | None, data: Path | None) -> _Subject:
         if not path.exists():
             raise InvalidModel(f"{path} does not exist; give a model or a package")
         found = package.open(path)
-        forms = {entry.engine: found.model_bytes(entry.name) for entry in found.manifest.entries if entry.kind == "engine"}
+        engines = dict.fromkeys(entry.engine for entry in found.manifest.entries if entry.kind == "engine")
+        forms = {engine: tuple(map(found.model_bytes, found.forms(engine))) for engine in engines}
         return _Subject(path.name, found.graph(), found.model_bytes(), forms, found.size_bytes, found)
     if path.suffix == ".onnx":
         graph = Graph.load(path)
@@ -197,7 +207,8 @@ def _profiles(
     for i, execution in enumerate(executions):
         tell(str(execution), 0.7 * i / len(executions), each * (len(executions) - i) + 2.0 * len(executions))
         try:
-            found = measure.profile(subject.bytes_for(execution.backend), execution, inputs, device, seconds=seconds, work=work)
+            model = subject.bytes_for(execution, inputs)
+            found = measure.profile(model, execution, inputs, device, seconds=seconds, work=work)
             done.append(replace(found, size_bytes=subject.size_bytes))
         except EdgewiseError as error:
             failed.append((execution, str(error)))
@@ -216,7 +227,7 @@ def _race(
         return ()
     order = [first, *(found for found in alone if found is not first)]
     tell(f"in turns, with {threads} thread{'s' * (threads > 1)}", 0.8, None)
-    return measure.race([measure.Subject(subject.bytes_for(each.execution.backend), each.execution) for each in order], inputs, device)
+    return measure.race([measure.Subject(subject.bytes_for(each.execution, inputs), each.execution) for each in order], inputs, device)
 
 
 def _show(

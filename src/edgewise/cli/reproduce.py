@@ -132,13 +132,13 @@ class Outcome:
 
 
 def compared(found: Package, graph: Graph, task: Any) -> Outcome:
-    from edgewise import measure
+    from edgewise import backends, measure
     from edgewise.data import metrics
 
     before = found.graph()
     if before.sha256 == graph.sha256:
         return Outcome(True, graph.sha256)
-    execution = given.execution_of(found)
+    execution = backends.plain(given.execution_of(found))
     first, second = (measure.answers(each, execution, task.split("validation")) for each in (before, graph))
     same = metrics.agree(task.metric, first, second, task.split("validation").targets)
     agreement = None if same is None else float(same.mean())
@@ -152,7 +152,7 @@ def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
 
 
 def repacked(found: Package, graph: Graph, identical: bool) -> Package:
-    """A package with the new graph. What the old one measured is kept only where it is the very same model."""
+    """A package with the new graph. What the old one measured, and engines' own forms, are kept only where it is the very same model."""
     from edgewise import package
     from edgewise.search.packing import finished
 
@@ -169,6 +169,11 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         measured=manifest.measured if identical else None,
         files=found.files,
         rows=found.rows if identical else None,
+        forms={
+            entry.name: package.OwnForm(found.model_bytes(entry.name), entry.engine)
+            for entry in manifest.entries
+            if identical and entry.format != manifest.entry("main").format
+        },
     )
     return finished(built, manifest.provenance.recipe)
 

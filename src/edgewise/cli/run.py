@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from edgewise.data.text import TextPreprocess
     from edgewise.package import Package
     from edgewise.package.signing import Trust
-    from edgewise.types import Outputs, Signature, TensorSpec
+    from edgewise.types import Inputs, Outputs, Runner, Signature, TensorSpec
 
 _FIRST_VALUES = 8
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What a file gave: bytes for an engine, and what stands around them in a package."""
+    """What a file gave: bytes for an engine, and what stands around them in a package.
 
-    data: bytes
+    data: the graph, or the engine's own forms of it, the smallest first.
+    """
+
+    data: tuple[bytes, ...]
     execution: Execution
     preprocess: ImagePreprocess | TextPreprocess | None = None
     postprocess: Classify | Regress | Embed | Extract | None = None
@@ -89,13 +92,11 @@ def _takes_texts(model: _Model, inputs: Sequence[str]) -> bool:
 
 def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool], None]:
     """Runs the model on pictures and arrays; gives what shows its answers, as JSON or not."""
-    from edgewise import backends
-
     paths = [Path(each) for each in inputs]
     for path in paths:
         if not path.is_file():
             raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
-    runner = backends.load(model.data, model.execution)
+    runner = _Runners(model)
     try:
         answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in paths]
     finally:
@@ -112,14 +113,13 @@ def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool]
 
 def _on_texts(model: _Model, inputs: Sequence[str], top: int, separator: str) -> Callable[[bool], None]:
     """The same on texts."""
-    from edgewise import backends
     from edgewise.cli import texts
 
     if model.package is None:
         raise ValueError("a model that takes texts comes in a package")
     encoder = texts.encoder_of(model.package)
     given = texts.given(inputs)
-    runner = backends.load(model.data, model.execution)
+    runner = _Runners(model)
     try:
         found = texts.answers(runner, encoder, given, separator)
     finally:
@@ -147,14 +147,41 @@ def _load(file: Path, backend: str | None, threads: int | None, trust: Trust | N
             raise NotTrusted(f"{file} is a plain model, which nobody can sign; give a package (.edgew), or leave --keys out")
         from edgewise.graph import Graph
 
-        return _Model(Graph.load(file).to_bytes(), execution_here(None, backend, threads)[0])
+        return _Model((Graph.load(file).to_bytes(),), execution_here(None, backend, threads)[0])
     from edgewise import package
 
     found = package.open(file, trust=trust)
     execution, note = execution_here(found.execution, backend, threads)
     # Where an engine has a form of its own in the package, that one was measured.
-    forms = [entry.name for entry in found.manifest.entries if entry.kind == "engine" and entry.engine == execution.backend]
-    return _Model(found.model_bytes(forms[0] if forms else "main"), execution, found.preprocess, found.postprocess, note, found)
+    data = tuple(found.model_bytes(name) for name in found.forms(execution.backend) or ("main",))
+    return _Model(data, execution, found.preprocess, found.postprocess, note, found)
+
+
+class _Runners:
+    """A model's forms as one Runner: a call is answered by the first that its inputs fit into. Each is loaded when it is needed."""
+
+    def __init__(self, model: _Model) -> None:
+        self._forms, self._execution = model.data, model.execution
+        self._loaded: dict[bytes, Runner] = {}
+        # The graph's own: a form may have fixed what another leaves open.
+        package = model.package
+        self.signature = package.manifest.entry("main").signature if package is not None else self._runner(self._forms[0]).signature
+
+    def run(self, inputs: Inputs) -> Outputs:
+        from edgewise import backends
+
+        return self._runner(backends.first_taking(self._forms, inputs)).run(inputs)
+
+    def _runner(self, form: bytes) -> Runner:
+        from edgewise import backends
+
+        if form not in self._loaded:
+            self._loaded[form] = backends.load(form, self._execution)
+        return self._loaded[form]
+
+    def close(self) -> None:
+        for runner in self._loaded.values():
+            runner.close()
 
 
 def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
@@ -169,7 +196,7 @@ def execution_here(best: Execution | None, backend: str | None, threads: int | N
     if backend is not None and backend != best.backend:
         return Execution(backend, threads=count), ""
     if best.backend not in installed and backend is None and installed:
-        extra = registry.EXTRAS.get(best.backend, best.backend)
+        extra = registry.EXTRAS.get(registry.module_of(best.backend), best.backend)
         return Execution(first, threads=count), f"{best.backend} measured best, but isn't installed here: pip install 'edgewise[{extra}]'"
     if best.backend in installed and best.precision not in installed[best.backend].precisions():
         return replace(best, precision="fp32", threads=count), f"{best.precision} measured best, but this CPU hasn't got it"

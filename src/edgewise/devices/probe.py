@@ -65,8 +65,9 @@ def backends() -> dict[str, str]:
     """Name -> version of every registered engine that is installed here."""
     found = {}
     for name in registry.names("backend"):
-        if importlib.util.find_spec(name) is not None:
-            found[name] = _version(name)
+        module = registry.module_of(name)
+        if importlib.util.find_spec(module) is not None:
+            found[name] = _version(module)
     return found
 
 

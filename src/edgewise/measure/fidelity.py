@@ -45,13 +45,15 @@ def collect(runner: Runner, split: Split, batch: int = 64) -> np.ndarray:
     return outputs
 
 
-def answers(graph: Graph, execution: Execution, split: Split) -> np.ndarray:
+def answers(graph: Graph, execution: Execution, split: Split, model: bytes | None = None) -> np.ndarray:
     """What `graph` gives for every sample of `split` under `execution`: (samples, …) of the first output (see `collect`).
+
+    model: what the engine loads, where that is a form of its own.
 
     Samples are fed one by one where they can influence each other: a scale that is taken per call is taken over all rows of it.
     """
     alone = bool(mixing(graph))
-    runner = backends.load(graph.to_bytes(), execution)
+    runner = backends.load(graph.to_bytes() if model is None else model, execution)
     try:
         return collect(runner, split, 1 if alone else 64)
     finally:

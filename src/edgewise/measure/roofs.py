@@ -65,7 +65,7 @@ def measured(threads: int, *, blocks: int = BLOCKS, block_ms: float = BLOCK_MS, 
     with reserved(threads) as cores:
         best = {"float": 0.0, "int8": 0.0}
         for kind, model, inputs in _products():
-            for name in backends.installed():
+            for name in backends.taking():
                 took = _best_ms(Subject(model, Execution(name, threads=threads)), inputs, cores, blocks, block_ms)
                 best[kind] = max(best[kind], operations / took / 1e6) if took else best[kind]
         with Process(cores, threads=threads) as process:

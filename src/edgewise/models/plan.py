@@ -58,10 +58,13 @@ class Plan:
         return self.whole[0] if training else self.whole[1]
 
 
-def make_plan(graph: Graph, alive: Iterable[str]) -> Plan:
-    """alive: the initializers that may change, which no builder may bind. Raises InvalidModel for what can't be run or trained."""
+def make_plan(graph: Graph, alive: Iterable[str], table: Mapping[str, Operator] = TABLE) -> Plan:
+    """alive: the initializers that may change, which no builder may bind. table: how each operator is bound.
+
+    Raises InvalidModel for what can't be run or trained.
+    """
     index = Index(graph)
-    work = _Work(graph, index, frozenset(alive))
+    work = _Work(graph, index, frozenset(alive), table)
     for node in index.nodes:
         work.add(node)
     return work.plan()
@@ -70,8 +73,8 @@ def make_plan(graph: Graph, alive: Iterable[str]) -> Plan:
 class _Work:
     """A plan in the making."""
 
-    def __init__(self, graph: Graph, index: Index, alive: frozenset[str]) -> None:
-        self.index, self.alive = index, alive
+    def __init__(self, graph: Graph, index: Index, alive: frozenset[str], table: Mapping[str, Operator]) -> None:
+        self.index, self.alive, self.table = index, alive, table
         self.outputs = [spec.name for spec in graph.signature.outputs]
         self.opset = next((entry.version for entry in graph.proto.opset_import if entry.domain in ("", "ai.onnx")), 1)
         self.stored = frozenset(index.initializers)
@@ -109,7 +112,7 @@ class _Work:
         return self.fixed[how, name]
 
     def add(self, node: onnx.NodeProto) -> None:
-        operator = _operator(node)
+        operator = _operator(node, self.table)
         bound = self.bind(node, operator)
         names = list(node.input)
         while names and not names[-1]:
@@ -183,13 +186,13 @@ class _Work:
         )
 
 
-def _operator(node: onnx.NodeProto) -> Operator:
+def _operator(node: onnx.NodeProto, table: Mapping[str, Operator]) -> Operator:
     what = f"node {node.name!r} ({node.domain + '.' if node.domain else ''}{node.op_type})"
-    if node.op_type in QUANTIZED or node.op_type.startswith("QLinear"):
+    if node.op_type not in table and (node.op_type in QUANTIZED or node.op_type.startswith("QLinear")):
         raise InvalidModel(f"{what} is quantized: integers can't be trained; train the float model, then quantize what comes out")
-    if node.domain not in ("", "ai.onnx") or node.op_type not in TABLE:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in table:
         raise InvalidModel(f"{what} has no counterpart in torch here; export the model with standard operators, or leave it untrained")
-    return TABLE[node.op_type]
+    return table[node.op_type]
 
 
 def _moving(function: Function, positions: Sequence[int]) -> Function:

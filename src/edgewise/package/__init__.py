@@ -4,7 +4,7 @@
 `Trust` says whose signature counts; `diff` and `patch` bring an old package up to date. The formats are in docs/format.md.
 """
 
-from edgewise.package.build import Form, build, recode, restate
+from edgewise.package.build import Form, OwnForm, build, recode, restate
 from edgewise.package.coded import Coders, coder_of
 from edgewise.package.file import open, save
 from edgewise.package.limits import Limits
@@ -15,6 +15,6 @@ from edgewise.package.signing import Trust
 from edgewise.package.update import diff, patch
 
 __all__ = [
-    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "Package", "Profile", "Provenance", "Tensor", "Trust", "build",
-    "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
+    "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "OwnForm", "Package", "Profile", "Provenance", "Tensor", "Trust",
+    "build", "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.package import coded, weights
+from edgewise.package import coded, flat, weights
 from edgewise.package.check import check
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Entry, Manifest, Measured, Provenance, decode, encode
@@ -25,11 +25,19 @@ TAKE_OUT_BYTES = 256
 
 @dataclass(frozen=True)
 class Form:
-    """A graph besides the main one: `kind` is "engine" (lowered for `engine`), "part" or "exit"."""
+    """A graph besides the main one: `kind` is "engine" (lowered for `engine`), "part" or "exit". See also `OwnForm`."""
 
     graph: Graph
     kind: str
     engine: str = ""
+
+
+@dataclass(frozen=True)
+class OwnForm:
+    """A file that `engine` loads instead of the graph, made from it and held against it: a LiteRT flatbuffer."""
+
+    data: bytes
+    engine: str
 
 
 def build(
@@ -44,7 +52,7 @@ def build(
     provenance: Provenance | None = None,
     measured: Measured | None = None,
     rows: Literal["independent", "dependent"] | None = None,
-    forms: Mapping[str, Form] | None = None,
+    forms: Mapping[str, Form | OwnForm] | None = None,
     files: Mapping[str, bytes] | None = None,
     take_out_bytes: int = TAKE_OUT_BYTES,
     coders: coded.Coders = "fast",
@@ -53,7 +61,8 @@ def build(
     """A package around `graph`, its entry "main". The same arguments give the same bytes.
 
     created: ISO 8601, UTC; passed in, so that nothing here reads a clock. preprocess, postprocess: dataclasses of `edgewise.data` (or plain
-    objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once. take_out_bytes: weights from this
+    objects with a "kind"). forms: more entries, by name; weights that two entries share are stored once (in an engine's own form, whichever
+    way it turns them). take_out_bytes: weights from this
     size on become rows of the manifest of their own.
     files: what preprocessing needs besides, by name (a tokenizer.json): a member each.
     version: counts the releases of this model, from 1.
@@ -61,9 +70,9 @@ def build(
     coders: what weights may be coded with, lossless, each by what makes it smallest: "fast" (rANS and its like; in models of up to half a
     million weights the adaptive coder too), "all" (smallest, slower to make and to load), or "none".
 
-    Raises InvalidModel for weights in other files, InvalidInput for metadata that JSON can't hold.
+    Raises InvalidModel for weights in other files and for a form that can't be read, InvalidInput for metadata that JSON can't hold.
     """
-    every = {"main": Form(graph, "graph")}
+    every: dict[str, Form | OwnForm] = {"main": Form(graph, "graph")}
     for name, form in (forms or {}).items():
         if name in every:
             raise InvalidInput('the name "main" is that of the graph itself; give the form another one')
@@ -72,11 +81,17 @@ def build(
     members: dict[str, bytes] = {}
     pool = Pool(coders)
     entries: list[Entry] = []
+    known: list[weights.Weight] = []
     for name, form in every.items():
-        member = f"graphs/{len(entries)}.onnx"
-        graphs[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
+        if isinstance(form, OwnForm):
+            member, kind, format_, signature = f"graphs/{len(entries)}.tflite", "engine", flat.FORMAT, flat.signature_of(form.data)
+            graphs[member], taken = flat.take_out(form.data, take_out_bytes, known)
+        else:
+            member, kind, format_, signature = f"graphs/{len(entries)}.onnx", form.kind, "onnx", form.graph.signature
+            graphs[member], taken = weights.take_out(form.graph.proto, take_out_bytes)
+            known += taken
         members[member] = (coded.encode_graph(graphs[member]) if coders != "none" else None) or graphs[member]
-        entries.append(Entry(name, form.kind, "onnx", member, form.graph.signature, pool.add(taken), form.engine))
+        entries.append(Entry(name, kind, format_, member, signature, pool.add(taken), form.engine))
     _attach(files or {}, graphs, members, coders)
     if pool.end:
         members["weights"] = pool.joined()

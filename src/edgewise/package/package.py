@@ -15,7 +15,7 @@ from edgewise.data.preprocess import ImagePreprocess
 from edgewise.data.text.preprocess import TextPreprocess
 from edgewise.errors import InvalidInput, InvalidPackage
 from edgewise.graph import Graph
-from edgewise.package import coded, layout, weights
+from edgewise.package import coded, flat, layout, weights
 from edgewise.package.manifest import Entry, Manifest, Member, Tensor, aligned
 from edgewise.types import Execution, Signature
 
@@ -113,9 +113,19 @@ class Package:
         return Graph(weights.put_back(data, found, self.read, self.source), found.signature)
 
     def model_bytes(self, entry: str = "main") -> bytes:
-        """The entry's model as one serialized ONNX ModelProto, for a backend. Holds little more than the result. Raises InvalidPackage."""
+        """The entry's model for a backend: one serialized ONNX ModelProto, or the engine's own file. Holds little more than the result.
+
+        Raises InvalidPackage.
+        """
+        own = self.manifest.entry(entry)
+        if own.format == flat.FORMAT:
+            return flat.model_bytes(self.member(self.manifest.member(own.member)), own, self.read, self.source)
         found, data = self._onnx(entry)
         return weights.model_bytes(data, found, self.read_into, self.source)
+
+    def forms(self, engine: str) -> tuple[str, ...]:
+        """Names of the entries that `engine` loads instead of the graph, in their order."""
+        return tuple(entry.name for entry in self.manifest.entries if entry.kind == "engine" and entry.engine == engine)
 
     def describe(self) -> dict[str, Any]:
         """The manifest, sizes and content id as plain JSON data; tensors are counted, not listed."""

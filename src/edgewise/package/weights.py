@@ -91,10 +91,11 @@ def model_bytes(graph: bytes, entry: Entry, read_into: ReadInto, what: str) -> b
     start = outer + _GRAPH + _varint(length)
     if len(start) + length > 2**31 - 1:
         raise InvalidPackage(f"{what}: entry {entry.name!r} is a model of {length:,} bytes; one ONNX message can't hold over 2 GB")
-    return _written([start, *pieces], len(start) + length, read_into)
+    return written([start, *pieces], len(start) + length, read_into)
 
 
-def _written(pieces: Iterable[bytes | Tensor], length: int, read_into: ReadInto) -> bytes:
+def written(pieces: Iterable[bytes | Tensor], length: int, read_into: ReadInto) -> bytes:
+    """`length` bytes in one buffer: the pieces one after the other, weights decoded in their places."""
     # BytesIO writes into what it was given, where nobody else holds that, and gives it away as it is; joining would hold weights twice.
     model = io.BytesIO(bytes(length))
     with model.getbuffer() as view:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgewise import measure, registry
 from edgewise import recipe as recipes
+from edgewise import registry
 from edgewise.data import metrics
 from edgewise.graph import found_again, parts, summary
-from edgewise.measure import Subject
 from edgewise.records import Interval, PartWidth, StepEffect, Trial
 from edgewise.search.bench import Side, least
 from edgewise.search.making import Made
@@ -48,14 +47,14 @@ def _raced(climb: Climb, made: Sequence[Made], execution: Execution) -> list[Int
     found: dict[str, Interval | None] = {}
     for start in range(0, len(names), size):
         group = names[start : start + size]
-        sides: list[Side] = [climb.reference, *(Subject(graphs[name].to_bytes(), execution) for name in group)]
+        sides: list[Side] = [climb.reference, *(climb.bench.subjects(graphs[name], execution) for name in group)]
         found |= {name: least(other) for name, other in zip(group, climb.bench.race(sides)[1:], strict=True)}
     return [found[one.graph.sha256] for one in made]
 
 
 def _effect(climb: Climb, text: str, made: Made, execution: Execution, speedup: Interval | None) -> StepEffect:
     split = climb.bench.task.split("validation")
-    outputs = measure.answers(made.graph, execution, split)
+    outputs = climb.bench.answers(made.graph, execution, split)
     quality = metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels)
     counted = summary(made.graph, text)
     return StepEffect(text, made.seconds, quality.value, speedup, counted.operations, counted.parameters)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise import __version__, backends
-from edgewise.errors import InvalidInput
+from edgewise import __version__, backends, registry
+from edgewise.errors import InvalidInput, MissingExtra
+from edgewise.export.forms import obstacle
 from edgewise.records import Device
 from edgewise.types import Budget
 
@@ -73,14 +74,22 @@ def usual_epochs(task: TrainingTask) -> int:
 
 
 def chosen_engines(engines: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that were named, else all that are installed and whose form can be made here (see `left_out`)."""
     installed = tuple(backends.installed())
     if engines is None:
-        return installed
+        return tuple(name for name in installed if not obstacle(name))
     for name in engines:
         backends.get(name)  # an unknown name has its own error
         if name not in installed and ":" not in name:
             raise InvalidInput(f"engine {name!r} isn't installed; installed are {', '.join(installed)}")
+        if why := obstacle(name):
+            raise MissingExtra(f"engine {name!r} can't be used here: {why}")
     return tuple(engines)
+
+
+def left_out(engines: Sequence[str]) -> list[str]:
+    """A note for every installed engine that isn't among `engines` because the form that it loads can't be made here."""
+    return [f"{name} was left out: {why}" for name in backends.installed() if name not in engines and (why := obstacle(name))]
 
 
 def _doubling(cores: int) -> tuple[int, ...]:
@@ -95,7 +104,7 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     found = {"edgewise": __version__, "python": platform.python_version()}
     for name in ("numpy", "onnx", "torch", *names):
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(registry.module_of(name))
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from edgewise import measure
+from edgewise import backends, measure
+from edgewise import recipe as recipes
+from edgewise.backends import signature as signatures
 from edgewise.data import metrics
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, InvalidModel
+from edgewise.export.forms import model_for
 from edgewise.graph import Graph
 from edgewise.measure import Contender, Subject
-from edgewise.package import Package
+from edgewise.package import OwnForm, Package
 from edgewise.records import Conditions, Device, Interval, Quality, ShapeSpeedup, Speedup, Trial
 from edgewise.search.store import Store, key
-from edgewise.types import Execution, Inputs, Task
+from edgewise.types import Execution, Inputs, Split, Task
+
+Forms = Mapping[str, OwnForm]
 
 # Engines held side by side in one race: each is a process with the model in it.
 MOST_IN_A_RACE = 6
@@ -58,8 +63,8 @@ class Reference:
         return self.subjects[-1]
 
 
-# What is timed: the same at every shape, or the reference.
-Side = Subject | Reference
+# What is timed: the same at every shape, one for each, or the reference.
+Side = Subject | tuple[Subject, ...] | Reference
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Bench:
     """task: its validation split decides. shapes: one sample each, smallest first, all of them timed. origin: what every key covers
     besides the recipe.
 
-    package: makes of a graph what a trial's size is read from.
+    package: makes of a graph, and of engines' own forms of it, what a trial's size is read from.
     """
 
     store: Store
@@ -75,8 +80,9 @@ class Bench:
     device: Device
     shapes: tuple[Inputs, ...]
     origin: tuple[str, ...]
-    package: Callable[[Graph], Package]
+    package: Callable[[Graph, Forms], Package]
     calibration: Callable[[], list[Inputs]]
+    refused: dict[str, str] = field(default_factory=dict)  # forms that couldn't be made, by key, and why
 
     @property
     def inputs(self) -> Inputs:
@@ -112,7 +118,79 @@ class Bench:
         )
 
     def package_bytes(self, graph: Graph) -> int:
-        return self.package(graph).size_bytes
+        return self.package(graph, {}).size_bytes
+
+    def model(self, graph: Graph, execution: Execution, split: Split | None = None, *, shape: Inputs | None = None) -> bytes:
+        """What the execution's engine loads: the graph, or a form of its own, made once and kept.
+
+        Such a form is for `shape` (the largest that is timed, unless given); with `split`, for the longest of its samples where they are
+        longer. Raises what its maker does, at once where that failed before.
+        """
+        if backends.form(execution.backend) == backends.ONNX:
+            return graph.to_bytes()
+        sizes = signatures.bound_axes(graph.signature, self.inputs if shape is None else shape)
+        if split is not None:
+            sizes = self._longest(graph, split, sizes)
+        name = key("form", execution.backend, graph.sha256, sorted(sizes.items()))
+        if name in self.refused:
+            raise InvalidModel(self.refused[name])
+        try:
+            return self.store.form(name, lambda: model_for(graph, self._samples(graph, sizes), execution, sizes))
+        except InvalidModel as error:
+            self.refused[name] = str(error)
+            raise
+
+    def _samples(self, graph: Graph, sizes: Mapping[str, int]) -> list[Inputs]:
+        """What a form of these sizes is held against: the timed shapes, then calibration samples, cut where they are longer."""
+        batch = graph.signature.inputs[0].shape[:1]
+        most = {axis: size for axis, size in sizes.items() if axis not in batch}
+        found: list[Inputs] = []
+        for inputs in (*self.shapes, *self.calibration()):
+            own = signatures.bound_axes(graph.signature, inputs)
+            found.append(signatures.resized(graph.signature, inputs, {axis: min(size, own[axis]) for axis, size in most.items()}))
+        return found
+
+    def _longest(self, graph: Graph, split: Split, sizes: Mapping[str, int]) -> dict[str, int]:
+        """`sizes`, or what the axes behind the batch are at most in the split's samples."""
+        batch = graph.signature.inputs[0].shape[:1]
+        found = dict(sizes)
+        if all(axis in batch for axis in sizes):
+            return found
+        for inputs, _ in split.batches(64):
+            for axis, size in signatures.bound_axes(graph.signature, inputs).items():
+                found[axis] = max(found[axis], size) if axis not in batch else found[axis]
+        return found
+
+    def subjects(self, graph: Graph, execution: Execution) -> tuple[Subject, ...]:
+        """What is timed, at each shape: a form of the engine's own is one for just that shape. Raises as `model` does."""
+        if backends.form(execution.backend) == backends.ONNX:
+            return (Subject(graph.to_bytes(), execution),) * len(self.shapes)
+        return tuple(Subject(self.model(graph, execution, shape=shape), execution) for shape in self.shapes)
+
+    def answers(self, graph: Graph, execution: Execution, split: Split) -> np.ndarray:
+        """`measure.answers`, with the engine's own form where it has one."""
+        return measure.answers(graph, execution, split, self.model(graph, execution, split))
+
+    def forms(self, graph: Graph, execution: Execution) -> dict[str, OwnForm]:
+        """What goes into a package beside the graph: a form for each shape that is timed, and one for the longest in validation.
+
+        The smallest first: whoever runs the package takes the first that an input fits into.
+        """
+        engine = execution.backend
+        if backends.form(engine) == backends.ONNX:
+            return {}
+        timed = (self.model(graph, execution, shape=shape) for shape in self.shapes)
+        made = dict.fromkeys((*timed, self.model(graph, execution, self.task.split("validation"))))
+        return {f"{engine}-{number}" if number else engine: OwnForm(data, engine) for number, data in enumerate(made)}
+
+    def _size_bytes(self, candidate: Candidate) -> int:
+        """Of the candidate's package, with the steps of its recipe that are done to that."""
+        forms = self.forms(candidate.graph, candidate.execution)
+        if candidate.size_bytes is not None and not forms:
+            return candidate.size_bytes
+        _, packing = recipes.divided(recipes.parse(candidate.recipe))
+        packed: Package = recipes.apply(packing, self.package(candidate.graph, forms)).model
+        return packed.size_bytes
 
     def key(self, recipe: str, execution: Execution) -> str:
         return key(*self.origin, recipe, str(execution))
@@ -135,11 +213,11 @@ class Bench:
             skipped=candidate.skipped,
             notes=candidate.notes,
             artifact=candidate.artifact,
-            size_bytes=candidate.size_bytes or self.package_bytes(candidate.graph),
         )
         try:
+            trial = replace(trial, size_bytes=self._size_bytes(candidate))
             split = self.task.split("validation")
-            outputs = measure.answers(candidate.graph, candidate.execution, split)
+            outputs = self.answers(candidate.graph, candidate.execution, split)
             quality = metrics.quality(self.task.metric, split.name, outputs, split.targets, self.task.labels)
             trial = replace(
                 trial,
@@ -157,8 +235,16 @@ class Bench:
         waiting = [trial for trial in trials if trial.state == "screened" and trial.speedup is None]
         size = MOST_IN_A_RACE - 1
         for start in range(0, len(waiting), size):
-            group = waiting[start : start + size]
-            sides: list[Side] = [reference, *(Subject(graphs[trial.key].to_bytes(), trial.execution) for trial in group)]
+            group: list[Trial] = []
+            sides: list[Side] = [reference]
+            for trial in waiting[start : start + size]:
+                try:
+                    sides.append(self.subjects(graphs[trial.key], trial.execution))
+                    group.append(trial)
+                except EdgewiseError as error:
+                    done[trial.key] = self.store.keep(replace(trial, state="failed", reason=str(error)))
+            if not group:
+                continue
             started = time.perf_counter()
             first, *others = self.race(sides)
             spent = (time.perf_counter() - started) / len(group)
@@ -171,8 +257,9 @@ class Bench:
         if trial.measurement is not None and trial.speedup is not None:
             return trial
         started = time.perf_counter()
-        subject = Subject(graph.to_bytes(), trial.execution)
-        speedups = self.compare(reference, subject, max_seconds=max_seconds)
+        subjects = self.subjects(graph, trial.execution)
+        speedups = self.compare(reference, subjects, max_seconds=max_seconds)
+        subject = subjects[-1]
         found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=measure.work(graph, self.inputs))
         spent = trial.seconds + time.perf_counter() - started
         proved = replace(trial, state="measured", reason="", speedup=worst(speedups), measurement=found, seconds=spent)
@@ -195,7 +282,8 @@ def shapes_of(task: Any) -> tuple[Inputs, ...]:
 
 
 def _at(side: Side, shape: int) -> Subject:
-    return side.subjects[shape] if isinstance(side, Reference) else side
+    each = side.subjects if isinstance(side, Reference) else side
+    return each[shape] if isinstance(each, tuple) else each
 
 
 def worst(speedups: Sequence[Speedup]) -> Speedup:

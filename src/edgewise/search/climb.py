@@ -5,7 +5,6 @@ Every decision here reads the validation split. Rungs are functions of the climb
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -15,11 +14,11 @@ from edgewise import backends, measure
 from edgewise.compress.quantize import quantize_within
 from edgewise.compress.quantize.place import place
 from edgewise.data import metrics
-from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
+from edgewise.errors import EdgewiseError, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
-from edgewise.measure import Contender, Subject
-from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
-from edgewise.search.bench import Bench, Candidate, Reference, least, race_speedup, worst
+from edgewise.records import LatencyTable, PruningPlan, Trial
+from edgewise.search import racing
+from edgewise.search.bench import Bench, Candidate, Reference
 from edgewise.search.choose import best, outcomes_of
 from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
@@ -31,8 +30,6 @@ from edgewise.types import Budget, Execution
 
 if TYPE_CHECKING:
     from edgewise.compress.prune.pruning import Survey
-
-REFERENCE = "the reference: 1.0x"
 
 # The int8 recipes, most promising first. What differs between them is what no rule decides beforehand: whether the residual sums are
 # integer too, whether weights give up a bit, how ranges are read: that is measured.
@@ -186,21 +183,20 @@ def start(
     split = bench.task.split("validation")
     executions = [Execution(engine, "fp32", count) for engine in engines for count in threads]
     kept = [bench.store.trial(bench.key("", execution)) for execution in executions]
-    model = dense.to_bytes()
     _, path = bench.store.graph(key(*bench.origin, ""), lambda: dense)
     if all(kept):
         trials = [trial for trial in kept if trial is not None]
     else:
-        trials = _engines(bench, model, executions, path)
-    baseline = next(trial for trial in trials if trial.reason == REFERENCE)
-    fastest: list[int] = bench.store.noted(key(*bench.origin, "fastest")) or [executions.index(baseline.execution)]
-    subjects = tuple(Subject(model, executions[number]) for number in fastest)
-    outputs = measure.answers(dense, baseline.execution, split)
+        trials = racing.engines(bench, dense, executions, path)
+    baseline = next(trial for trial in trials if trial.reason == racing.REFERENCE)
+    subjects = racing.fastest(bench, dense, executions, baseline)
+    outputs = bench.answers(dense, baseline.execution, split)
     quality = metrics.quality(bench.task.metric, split.name, outputs, split.targets, bench.task.labels)
     reference = Reference(subjects, outputs, quality)
     if baseline.measurement is None:
-        measured = measure.profile(model, baseline.execution, bench.inputs, bench.device, work=measure.work(dense, bench.inputs))
-        size = bench.package_bytes(dense)
+        work = measure.work(dense, bench.inputs)
+        measured = measure.profile(bench.model(dense, baseline.execution), baseline.execution, bench.inputs, bench.device, work=work)
+        size = bench.package(dense, bench.forms(dense, baseline.execution)).size_bytes
         baseline = replace(
             baseline, quality=quality, drop=metrics.paired(quality, quality), divergence=0.0, measurement=measured, size_bytes=size
         )
@@ -214,64 +210,16 @@ def start(
         if trial.key == baseline.key:
             continue
         if trial.state != "failed" and trial.quality is None:
-            found = measure.answers(dense, trial.execution, split)
+            found = bench.answers(dense, trial.execution, split)
             own = metrics.quality(bench.task.metric, split.name, found, split.targets, bench.task.labels)
             apart = measure.divergence(outputs, found)
             drop = metrics.paired(quality, own)
-            trial = replace(trial, quality=own, drop=drop, divergence=apart, size_bytes=baseline.size_bytes)
+            size = bench.package(dense, bench.forms(dense, trial.execution)).size_bytes
+            trial = replace(trial, quality=own, drop=drop, divergence=apart, size_bytes=size)
             bench.store.keep(trial)
         climb.trials.append(trial)
         climb.graphs[trial.key] = dense
     return climb
-
-
-def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: str) -> list[Trial]:
-    """Trials of the dense model, each with its speedup over the fastest, at each shape over the one that is fastest there.
-
-    The baseline is the fastest over all shapes (by the mean of its ratios' logarithms); its thread count is everybody's.
-    """
-    subjects = [Subject(model, execution) for execution in executions]
-    while True:
-        try:
-            raced = bench.race(subjects, min_rounds=12, rounds=24)
-            break
-        except (InvalidInput, MeasurementFailed) as error:
-            # A race ends with its first subject's error; without that engine the others may still run.
-            if len(subjects) == 1:
-                raise
-            name = bench.key("", subjects[0].execution)
-            bench.store.keep(Trial(name, "engine", "", subjects[0].execution, "failed", reason=str(error)))
-            subjects = subjects[1:]
-    ran = [one for one in raced if least(one) is not None]
-    best = max(ran, key=lambda one: math.prod(_factor(contender) for contender in one))
-    alike = [one for one in ran if one[0].subject.execution.threads == best[0].subject.execution.threads]
-    first = [max((one[i] for one in alike), key=_factor) for i in range(len(bench.shapes))]
-    bench.store.note(key(*bench.origin, "fastest"), [executions.index(one.subject.execution) for one in first])
-    trials = []
-    for own in raced:
-        execution = own[0].subject.execution
-        trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
-        if failed := [one.failed or "no block could be timed" for one in own if one.ratio is None]:
-            trial = replace(trial, state="failed", reason=failed[0])
-        elif own is best:
-            one = race_speedup(own[-1], own[-1], 0.0)
-            whole = Interval(1.0, 1.0, 1.0, len(own[-1].block_ms))
-            trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(one, ratio=whole, conclusive=True))
-        else:
-            pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
-            trial = replace(trial, speedup=worst([race_speedup(a, one, 0.0) for a, one in pairs]))
-        trials.append(bench.store.keep(trial))
-    return trials
-
-
-def _factor(contender: Contender) -> float:
-    return contender.ratio.value if contender.ratio else 0.0
-
-
-def _ratio(first: Sequence[float], other: Sequence[float]) -> Interval:
-    from edgewise.measure.interleave import ratio_to
-
-    return ratio_to(list(first), list(other))
 
 
 def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
@@ -294,18 +242,20 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         yield "int8", DYNAMIC, executions
     if tokens:  # what stays float there, attention above all, takes as long as the integers do
         executions += [Execution(name, "bf16", threads) for name in climb.engines if "bf16" in backends.get(name).precisions()]
+    plain = [execution for execution in executions if backends.form(execution.backend) == backends.ONNX]
     seen: set[str] = set()
     for number, recipe in enumerate(TOKENS if tokens else INT8):
         if number >= SURE and far_from(climb, asked_speedup(climb)):
             return  # recipes differ by percents; pruning has to bring what is missing, and needs one of them
+        on = executions if number == 0 else plain  # a form takes its time, and recipes differ by percents
         try:
             graph = climb.made(recipe).graph
         except EdgewiseError:
-            yield "int8", recipe, executions  # becomes a failed trial, with the reason
+            yield "int8", recipe, on  # becomes a failed trial, with the reason
             continue
-        if graph.sha256 not in seen:
+        if graph.sha256 not in seen and on:
             seen.add(graph.sha256)
-            yield "int8", recipe, executions
+            yield "int8", recipe, on
 
 
 def far_from(climb: Climb, asked: float | None) -> bool:
@@ -322,6 +272,8 @@ def mixed(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         if trial.drop is None or -trial.drop.difference.value <= allowed:
             continue
         execution = trial.execution
+        if backends.form(execution.backend) != backends.ONNX:
+            continue  # accuracy control tries dozens of graphs, and a form of each takes its time
         memo = key(*climb.bench.origin, "within", str(execution), allowed)
         skip = climb.bench.store.noted(memo)
         if skip is None:
@@ -336,7 +288,7 @@ def _sensitive(climb: Climb, execution: Execution, allowed: float) -> list[str]:
     split = climb.bench.task.split("validation")
 
     def evaluate(graph: Graph) -> float:
-        outputs = measure.answers(graph, execution, split)
+        outputs = climb.bench.answers(graph, execution, split)
         return metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels).value.value
 
     done = quantize_within(

@@ -82,7 +82,7 @@ class Maker:
         kept = self.bench.store.noted(name)
         if kept is None:
             began = time.perf_counter()
-            applied = recipes.apply(packing, self.bench.package(before.graph))
+            applied = recipes.apply(packing, self.bench.package(before.graph, {}))
             touched = tuple(name for done in applied.results for name in done.touched)
             skipped = {name: why for done in applied.results for name, why in done.skipped.items()}
             notes = tuple(note for done in applied.results for note in done.notes)

@@ -117,7 +117,7 @@ class Teacher:
     def __init__(
         self, dense: Graph, execution: Execution, most_bytes: int = 2**28, *, structure: Callable[[], Graph] | None = None
     ) -> None:
-        self._dense, self._execution = dense, replace(execution, threads=devices.cores())
+        self._dense, self._execution = dense, replace(backends.plain(execution), threads=devices.cores())
         self._structure = structure or (lambda: dense)
         self._runner: Runner | None = None
         self._tapped: dict[tuple[str, ...], Runner] = {}

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from edgewise import measure, package
+from edgewise import backends, measure, package
 from edgewise.graph import Graph
 from edgewise.recipe import apply, divided, parse
 from edgewise.records import Outcome, Study, Trial
+from edgewise.search.bench import Forms
 from edgewise.search.verdict import sentence
 
 ROWS = 16  # samples on which it is looked at whether rows of a batch answer as they do alone
 
 
-def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> tuple[package.Package, Study]:
-    """The package with its own size in its verdict: built again until the size that it states is the size that it has."""
+def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int, forms: Forms) -> tuple[package.Package, Study]:
+    """The package with its own size in its verdict: built again until the size that it states is the size that it has.
+
+    forms: those of the chosen trial's engine, which stand beside the graph.
+    """
     verdict = study.verdict
     if verdict is None:
         raise ValueError("a study is packed after its verdict")
@@ -42,6 +46,7 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
         provenance=provenance,
         files=getattr(task, "files", None),
         rows=rows_of(graph, task, chosen),
+        forms=forms,
     )
     best = finished(built, chosen.recipe)
     for _ in range(8):
@@ -58,11 +63,14 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int) -> t
 
 
 def rows_of(graph: Graph, task: Any, chosen: Trial) -> Literal["independent", "dependent"] | None:
-    """Whether rows may share a call, by samples of the validation split; None for a model that takes one row, or where there is one."""
+    """Whether rows may share a call, by samples of the validation split; None for a model that takes one row, or where there is one.
+
+    An engine's own form answers row by row, which says nothing of the graph that other engines take from the same package: that is asked.
+    """
     inputs, _ = next(iter(task.split("validation").batches(ROWS)))
     if not graph.signature.batched or len(next(iter(inputs.values()))) < 2:
         return None
-    return measure.rows(graph, chosen.execution, inputs, divergence=chosen.divergence or 0.0).verdict
+    return measure.rows(graph, backends.plain(chosen.execution), inputs, divergence=chosen.divergence or 0.0).verdict
 
 
 def finished(built: package.Package, recipe: str) -> package.Package:
@@ -72,7 +80,7 @@ def finished(built: package.Package, recipe: str) -> package.Package:
     return done
 
 
-def plain_package(graph: Graph, task: Any, name: str) -> package.Package:
+def plain_package(graph: Graph, task: Any, name: str, forms: Forms) -> package.Package:
     """A package around `graph` without a verdict: what a trial's size is read from (the verdict's figures add about 4 kB)."""
     return package.build(
         graph,
@@ -81,6 +89,7 @@ def plain_package(graph: Graph, task: Any, name: str) -> package.Package:
         postprocess=getattr(task, "postprocess", None),
         provenance=package.Provenance(model=name, data=task.summary()),
         files=getattr(task, "files", None),
+        forms=forms,
     )
 
 

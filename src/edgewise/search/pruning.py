@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgewise import measure, registry
+from edgewise import backends, measure, registry
 from edgewise import recipe as recipes
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
@@ -48,6 +48,9 @@ HOPELESS = 0.1
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
 
+# An engine that can't be planned for is tried after pruning where it was at most so much slower before.
+CLEARLY = 1.2
+
 # What a package's verdict takes in it, about; at most this share of a small one.
 VERDICT_BYTES, VERDICT_SHARE = 6000, 0.1
 
@@ -68,11 +71,35 @@ def forms(climb: Climb) -> list[Form]:
     for trial in climb.timed():
         if trial.drop is None or trial.speedup is None or -trial.drop.difference.value > allowed or trial.rung == "prune":
             continue
+        if backends.form(trial.execution.backend) != backends.ONNX:
+            continue  # a plan stands on dozens of graphs that are timed; see `own_forms`
         kind, factor = (str(trial.execution), bool(trial.recipe)), trial.speedup.ratio.value
         if kind not in found or found[kind][0] < factor:
             found[kind] = (factor, trial)
     ordered = sorted(found.values(), key=lambda pair: -pair[0])
     return [_form(climb, trial, factor) for factor, trial in ordered]
+
+
+def own_forms(climb: Climb, form: Form) -> Iterator[Trial]:
+    """Of each engine with a form of its own the fastest trial that loses little enough, where it isn't clearly slower than `form`.
+
+    Such an engine can't be planned for, but what was pruned for another one is tried on it too.
+    """
+    allowed = climb.budget.allowed_drop(climb.metric) + SLACK
+    best: dict[str, Trial] = {}
+    for trial in climb.timed():
+        engine = trial.execution.backend
+        if backends.form(engine) == backends.ONNX or trial.drop is None or trial.speedup is None or trial.rung == "prune":
+            continue
+        factor = trial.speedup.ratio.value
+        if -trial.drop.difference.value <= allowed and factor >= form.speedup / CLEARLY and factor > speed(best.get(engine)):
+            best[engine] = trial
+    yield from best.values()
+
+
+def speed(trial: Trial | None) -> float:
+    """Over the reference; 0 where it wasn't timed."""
+    return trial.speedup.ratio.value if trial is not None and trial.speedup is not None else 0.0
 
 
 def _form(climb: Climb, trial: Trial, factor: float) -> Form:
@@ -140,6 +167,8 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         form = chain[-1].form
         steps = worthwhile(climb, trained(climb, chain))
         yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
+        for trial in own_forms(climb, form):
+            yield "prune", " > ".join([*steps, *([trial.recipe] if trial.recipe else [])]), [trial.execution]
 
 
 def planned(climb: Climb, limits: Limits) -> list[Planned]:
@@ -239,7 +268,7 @@ def worthwhile(climb: Climb, steps: Sequence[str]) -> list[str]:
     split = climb.bench.task.split("validation")
     stages = [number for number, step in enumerate(steps[:-1], 1) if step.startswith("distill(")]
     for number in stages:
-        outputs = measure.answers(climb.made(" > ".join(steps[:number])).graph, climb.baseline.execution, split)
+        outputs = measure.answers(climb.made(" > ".join(steps[:number])).graph, backends.plain(climb.baseline.execution), split)
         quality = metrics.quality(climb.bench.task.metric, split.name, outputs, split.targets, climb.bench.task.labels)
         lost = climb.metric - quality.value.value
         if lost > allowed + HOPELESS:
@@ -277,9 +306,11 @@ def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Cal
     rest = str(recipes.Recipe(tuple(step for step in steps if recipes.level(registry.load("pass", step.name)) == "graph")))
     graph = climb.made(rest).graph
     climb.pace.begin("which engine is fastest in this form")
-    raced = climb.bench.race([Subject(graph.to_bytes(), execution) for execution in executions])
+    # An engine with a form of its own can't be planned for: a table stands on dozens of graphs that are timed.
+    within = [*dict.fromkeys(map(backends.plain, executions))]
+    raced = climb.bench.race([Subject(graph.to_bytes(), execution) for execution in within])
     factors = [ratio.value if (ratio := least(one)) else 0.0 for one in raced]
-    fastest = executions[factors.index(max(factors))]
+    fastest = within[factors.index(max(factors))]
     form = Form(rest, fastest, graph, (1.0,) * len(climb.bench.shapes), climb.bench.package_bytes(graph))
     times = [latency_predictor(graph, parts(graph), table) for table in hold_tables(climb, form)]
     dense = [time({}) for time in times]

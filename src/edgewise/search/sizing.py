@@ -85,7 +85,7 @@ def _on_module(step: recipes.Step) -> bool:
 
 def _room(climb: Climb, limit: int, packing: str) -> float:
     """Bytes that are left for coded weights: the limit less what the package takes for all else (as the dense one does)."""
-    done = recipes.apply(recipes.parse(packing), climb.bench.package(climb.dense)).model
+    done = recipes.apply(recipes.parse(packing), climb.bench.package(climb.dense, {})).model
     arrays = [numpy_helper.to_array(tensor) for tensor in climb.dense.proto.graph.initializer]
     weights = sum(len(coding.encode(np.ascontiguousarray(each))) for each in arrays if each.dtype == np.float32)
     return float(limit - (done.size_bytes - weights) - (VERDICT_BYTES if done.profile == "full" else 0))

@@ -3,6 +3,7 @@
 FOLDER/study.json            what was asked and, in the end, the verdict
 FOLDER/trials/KEY.json       one trial
 FOLDER/models/KEY.onnx       the graph that a recipe made
+FOLDER/models/KEY.form       an engine's own form of one
 FOLDER/notes/KEY.json        intermediate results that took long
 """
 
@@ -73,6 +74,16 @@ class Store:
         self._check()
         graph.save(path)
         return graph, f"models/{name}.onnx"
+
+    def form(self, name: str, make: Callable[[], bytes]) -> bytes:
+        """The form kept under that key, or made and kept."""
+        path = self.folder / "models" / f"{name}.form"
+        if path.exists():
+            return path.read_bytes()
+        made = make()
+        self._check()
+        write(path, made)
+        return made
 
     def noted(self, name: str) -> Any:
         """What `note` kept under that name; None when there is nothing."""

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgewise import measure
+from edgewise import backends, measure
 from edgewise.data import metrics
 from edgewise.graph import Graph
-from edgewise.measure import Subject
 from edgewise.records import Device, Interval, Outcome, Study, Trial, Verdict
 from edgewise.search.bench import worst
 from edgewise.search.choose import outcomes
@@ -24,12 +23,12 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
     if open_task.split("test").targets is None:
         open_task = self_labelled(open_task, climb.dense, [reference.execution.backend], reference.execution.threads, ("test",))
     split = open_task.split("test")
-    dense_outputs = measure.answers(climb.dense, reference.execution, split)
-    chosen_outputs = measure.answers(graph, chosen.execution, split)
+    dense_outputs = bench.answers(climb.dense, reference.execution, split)
+    chosen_outputs = bench.answers(graph, chosen.execution, split)
     dense_quality = metrics.quality(open_task.metric, split.name, dense_outputs, split.targets, open_task.labels)
     chosen_quality = metrics.quality(open_task.metric, split.name, chosen_outputs, split.targets, open_task.labels)
     drop = metrics.paired(dense_quality, chosen_quality)
-    subject = Subject(graph.to_bytes(), chosen.execution)
+    subjects = bench.subjects(graph, chosen.execution)
     # New processes every ten pairs: where memory happens to lie in one moves a tiny model's time by a percent or two.
     seconds = timing_seconds * len(bench.shapes)
     speedups = [
@@ -39,14 +38,14 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         else one
         for side, one in zip(
             climb.reference.subjects,
-            bench.compare(climb.reference, subject, max_seconds=seconds, min_pairs=40, renew_pairs=10),
+            bench.compare(climb.reference, subjects, max_seconds=seconds, min_pairs=40, renew_pairs=10),
             strict=True,
         )
     ]
     speedup = worst(speedups)
     profiles = [
         measure.profile(side.model, side.execution, bench.inputs, device, work=measure.work(of, bench.inputs))
-        for side, of in ((subject, graph), (reference, climb.dense))
+        for side, of in ((subjects[-1], graph), (reference, climb.dense))
     ]
     limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)
     return Verdict(
@@ -66,7 +65,8 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
 
 def self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, splits: Sequence[str]) -> Any:
     """Without labels, what the dense model answers in true fp32 stands as the truth: the metric becomes agreement with it."""
-    answers = {name: measure.answers(dense, Execution(names[0], "fp32", threads), task.split(name)) for name in splits}
+    execution = backends.plain(Execution(names[0], "fp32", threads))
+    answers = {name: measure.answers(dense, execution, task.split(name)) for name in splits}
     if hasattr(task, "with_answers"):
         return task.with_answers(answers)
     classes = next(iter(answers.values())).shape[1]
