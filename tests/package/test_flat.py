@@ -64,7 +64,7 @@ def test_axes_in_any_order_are_found(axes: tuple[int, ...]) -> None:
     (found,) = [weight for weight in taken if weight.data == known.data]
     assert found.shape == known.shape and found.name.startswith(f"{constant.offset}:")
     entry = entry_of(taken, FORMS["float-convolution"])
-    assert flat.model_bytes(left, entry, {weight.name: weight.data for weight in taken}.__getitem__, "it") == FORMS["float-convolution"]
+    assert flat.model_bytes(left, entry, read(taken), "it") == FORMS["float-convolution"]
 
 
 def entry_of(taken: list[Weight], model: bytes) -> Entry:

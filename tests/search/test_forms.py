@@ -179,7 +179,7 @@ def test_what_was_pruned_for_another_engine_is_tried_on_it(factor: float, lost: 
     plain = trial(Execution("onnxruntime"), "quantize(mode='dynamic')", 3.0)
     trials = [plain, trial(OWN, "", 1.0), trial(OWN, "quantize()", factor, lost)]
     climb = cast(Any, SimpleNamespace(timed=lambda: trials, budget=Budget(speedup=4, max_drop=0.01), metric=0.9))
-    form = Form(plain.recipe, plain.execution, cast(Any, None), 3.0, 1, None)
+    form = Form(plain.recipe, plain.execution, cast(Any, None), (3.0,), 1, None)
     assert [found.recipe for found in pruning.own_forms(climb, form)] == recipes
     climb.made = lambda recipe: SimpleNamespace(graph=None)
     climb.bench = SimpleNamespace(package_bytes=lambda graph: 1)

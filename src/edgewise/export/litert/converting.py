@@ -60,15 +60,15 @@ def convert(
     if not samples:
         raise InvalidInput("no samples: a form is held against its graph on some; give a few real inputs")
     fixed = dict(sizes) if sizes is not None else one_row(graph.signature, samples[0])
+    rows = _rows(graph.signature, samples, fixed)
+    if not rows:
+        raise InvalidInput(f"every sample is larger than {_shown(fixed)}; give sizes that hold the longest one")
     with_python = python or interpreter()
     ready = prepared(graph, fixed)
     flat = _converted(ready, with_python, limit_s)
     if ready.kind == "dynamic":
         flat, _ = hybrid(flat)
     _check_boundary(flat, ready.graph.signature)
-    rows = _rows(graph.signature, samples, fixed)
-    if not rows:
-        raise InvalidInput(f"every sample is larger than {_shown(fixed)}; give sizes that hold the longest one")
     here = backends.plain(execution)
     # A scale that is taken per call moves with every row and every zero that comes along, which says nothing of the model.
     with closing(backends.load(without_dynamic(graph).to_bytes(), here)) as plain:
