@@ -112,6 +112,6 @@ def told(interval: Interval, scale: float = 1.0, digits: int = 3) -> dict[str, f
 
 def fastest(graph: Graph, inputs: Inputs) -> Subject:
     """The graph on the engine where it is fastest in true fp32, on one thread."""
-    subjects = [Subject(graph.to_bytes(), Execution(name)) for name in backends.installed()]
+    subjects = [Subject(graph.to_bytes(), Execution(name)) for name in backends.taking()]
     raced = measure.race(subjects, inputs, devices.local())
     return max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0).subject

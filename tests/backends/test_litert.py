@@ -53,6 +53,15 @@ def test_what_is_shorter_is_filled_up_and_cut_again(length: int) -> None:
         np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_call_goes_to_the_first_form_that_its_inputs_fit_into() -> None:
+    graph = graphs.two_inputs()[0].SerializeToString()  # its axes are open: it takes what TWO was not made for
+    for length, found in ((7, TWO), (9, TWO), (12, graph)):
+        given = {"ids": np.zeros((3, length), np.int64), "scale": np.zeros((3, length), np.float32)}
+        assert backends.first_taking((TWO, graph), given) == found
+        assert backends.first_taking((MLP, TWO, graph), given) == found
+    assert backends.first_taking((TWO, MLP), given) == MLP  # whose engine says why not
+
+
 def test_what_is_longer_is_refused_and_the_runner_lives() -> None:
     runner = backends.load(TWO, LITERT)
     long = {"ids": np.zeros((1, 10), np.int64), "scale": np.zeros((1, 10), np.float32)}

@@ -19,11 +19,13 @@ from edgewise.data.postprocess import Classify, softmax
 from edgewise.data.preprocess import ImagePreprocess
 from edgewise.errors import InvalidData, InvalidInput, InvalidPackage
 from edgewise.graph import Graph
+from edgewise.testing import graphs
 from edgewise.types import Execution
 
 app = typer.Typer()
 app.command()(command)
 
+FORMS = Path(__file__).parents[1] / "backends" / "forms"
 PREPROCESS = ImagePreprocess((4, 4), 1, (0.5,), (0.5,))
 WEIGHT = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
 PIXELS = np.random.default_rng(1).integers(0, 256, (9, 7, 3), dtype=np.uint8)
@@ -161,6 +163,22 @@ def test_preprocessing_has_to_fit_the_model(picture: Path, tmp_path: Path) -> No
     result = run(tmp_path / "a.edgew", picture)
     assert isinstance(result.exception, InvalidPackage)
     assert "(1, 5, 5)" in str(result.exception)
+
+
+@pytest.mark.skipif("litert" not in backends.installed(), reason="ai-edge-litert isn't installed")
+def test_a_packages_own_form_answers_and_says_what_it_was_made_for(tmp_path: Path) -> None:
+    model, inputs = graphs.two_inputs()
+    forms = {"litert": package.OwnForm((FORMS / "float-two-inputs.tflite").read_bytes(), "litert")}
+    graph, file = Graph.from_proto(model), tmp_path / "two.edgew"
+    package.build(graph, created="2026-01-01T00:00:00Z", execution=Execution("litert"), forms=forms).save(file)
+    for length in (3, 9):
+        given = {"ids": np.ones((2, length), np.int64), "scale": np.ones((2, length), np.float32)}
+        np.savez(tmp_path / "given.npz", **given)
+        (found,) = json.loads(run(file, tmp_path / "given.npz", "--json").stdout)
+        (plain,) = json.loads(run(file, tmp_path / "given.npz", "--json", "--backend", "onnxruntime").stdout)
+        np.testing.assert_allclose(found["outputs"]["z"]["values"], plain["outputs"]["z"]["values"], rtol=1e-5)
+    np.savez(tmp_path / "given.npz", **{name: np.ones((1, 10), array.dtype) for name, array in inputs.items()})
+    assert "up to 9" in failed(file, tmp_path / "given.npz")
 
 
 def test_nothing_is_run_from_a_damaged_package(packed: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

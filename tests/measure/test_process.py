@@ -28,7 +28,7 @@ def subject(mlp, name, **options):
     return Subject(mlp[0], Execution(name, options=options))
 
 
-@pytest.mark.parametrize("name", backends.installed())
+@pytest.mark.parametrize("name", backends.taking())
 def test_loads_runs_and_ends(mlp, name):
     with Process() as process:
         loaded = process.load(subject(mlp, name), mlp[1])

@@ -44,6 +44,15 @@ def test_to_the_bit_through_a_file(tmp_path: Path, name: str, coders: package.Co
         opened.graph("own")
 
 
+def test_beside_files_and_what_is_known_of_rows(tmp_path: Path) -> None:
+    graph, forms = graph_of("float-mlp"), {"own": OwnForm(MLP, "engine"), "own-1": OwnForm(MLP, "engine")}
+    package.build(graph, created="", forms=forms, files={"words.txt": b"one\ntwo\n"}, rows="independent").save(tmp_path / "x.edgew")
+    opened = package.open(tmp_path / "x.edgew")
+    assert (opened.files, opened.rows) == ({"words.txt": b"one\ntwo\n"}, "independent")
+    assert opened.forms("engine") == ("own", "own-1")
+    assert opened.model_bytes("own") == opened.model_bytes("own-1") == MLP
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_that_the_graph_has_too_are_stored_once(name: str) -> None:
     built = package.build(graph_of(name), created="", forms={"own": OwnForm(FORMS[name], "engine")})
