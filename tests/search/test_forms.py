@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -10,13 +11,13 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pytest
 
-from edgewise import backends, registry
+from edgewise import backends, devices, registry
 from edgewise.backends import onnxruntime
 from edgewise.errors import InvalidModel, MissingExtra
 from edgewise.graph import Graph
 from edgewise.measure import Subject
 from edgewise.records import Conditions, Interval, PairedDifference, Speedup, Trial
-from edgewise.search import Bench, Store, pruning
+from edgewise.search import Bench, Store, pruning, racing
 from edgewise.search.asked import chosen_engines, left_out, versions
 from edgewise.search.limits import Form
 from edgewise.testing import graphs
@@ -146,6 +147,19 @@ def test_a_form_is_held_against_samples_that_fit_into_it(tmp_path: Path) -> None
     one = bench(tmp_path, model, inputs, lengths=(3, 5))
     one.model(Graph.from_proto(model), OWN, shape=one.shapes[1])
     assert [sample["ids"].shape for sample in Maker.samples] == [(1, 3), (1, 5), (1, 5), (len(inputs["ids"]), 5)]
+
+
+def test_an_engine_whose_form_fails_leaves_the_race_and_the_others_go_on(tmp_path: Path) -> None:
+    model, inputs = graphs.two_inputs()
+    Maker.fails, graph = True, Graph.from_proto(model)
+    one = replace(bench(tmp_path, model, inputs, lengths=(3,)), device=devices.local())
+    executions = [OWN, Execution("onnxruntime")]
+    failed, fastest = racing.engines(one, graph, executions, "models/dense.onnx")
+    assert (failed.state, failed.execution, failed.reason) == ("failed", OWN, "it has an operator without letters")
+    assert (fastest.reason, fastest.execution) == (racing.REFERENCE, executions[1])
+    assert racing.fastest(one, graph, executions, fastest) == (Subject(graph.to_bytes(), executions[1]),) * 2
+    with pytest.raises(InvalidModel, match="no engine can take the model: it has an operator"):
+        racing.engines(one, graph, [OWN, OWN], "")
 
 
 def test_engines_whose_form_cannot_be_made_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
