@@ -80,7 +80,7 @@ def finished(built: package.Package, recipe: str) -> package.Package:
     return done
 
 
-def plain_package(graph: Graph, task: Any, name: str, forms: Forms) -> package.Package:
+def plain_package(graph: Graph, task: Any, name: str, forms: Forms | None = None) -> package.Package:
     """A package around `graph` without a verdict: what a trial's size is read from (the verdict's figures add about 4 kB)."""
     return package.build(
         graph,
