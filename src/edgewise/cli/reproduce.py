@@ -152,11 +152,14 @@ def _changed(before: Graph, after: Graph) -> tuple[str, ...]:
 
 
 def repacked(found: Package, graph: Graph, identical: bool) -> Package:
-    """A package with the new graph. What the old one measured, and engines' own forms, are kept only where it is the very same model."""
-    from edgewise import package
+    """A package with the new graph. What the old one measured, and engines' own forms, are kept only where it is the very same model.
+
+    Without its form, such an engine couldn't run the package: another is named for it.
+    """
+    from edgewise import backends, package
     from edgewise.search.packing import finished
 
-    manifest = found.manifest
+    manifest, execution = found.manifest, found.execution
     built = package.build(
         graph,
         created=manifest.created,
@@ -164,7 +167,7 @@ def repacked(found: Package, graph: Graph, identical: bool) -> Package:
         preprocess=found.preprocess,
         postprocess=found.postprocess,
         labels=manifest.labels if found.postprocess is None else (),
-        execution=manifest.execution,
+        execution=execution if identical or execution is None else backends.plain(execution),
         provenance=manifest.provenance,
         measured=manifest.measured if identical else None,
         files=found.files,
