@@ -112,7 +112,7 @@ def test_a_stage_that_lost_far_too_much_is_the_last(made, monkeypatch):
     monkeypatch.setattr(measure, "answers", lambda graph, *rest: looked.append(graph))
     climb = types.SimpleNamespace(
         bench=types.SimpleNamespace(task=task), budget=ew.Budget(max_drop=0.3), metric=0.95, notes=[],
-        baseline=types.SimpleNamespace(execution=None), made=lambda text: types.SimpleNamespace(graph=text),
+        baseline=types.SimpleNamespace(execution=ew.Execution("onnxruntime")), made=lambda text: types.SimpleNamespace(graph=text),
     )  # fmt: skip
     assert pruning.worthwhile(climb, steps) == steps[:2] and looked == [" > ".join(steps[:2])]
     assert "stopped after 2 of 8 steps: 45.0 points are lost" in climb.notes[0]
