@@ -307,7 +307,7 @@ def table_for(climb: Climb, recipe: str, executions: Sequence[Execution]) -> Cal
     graph = climb.made(rest).graph
     climb.pace.begin("which engine is fastest in this form")
     # An engine with a form of its own can't be planned for: a table stands on dozens of graphs that are timed.
-    within = [*dict.fromkeys(map(backends.plain, executions))]
+    within = [*{str(one): one for one in map(backends.plain, executions)}.values()]
     raced = climb.bench.race([Subject(graph.to_bytes(), execution) for execution in within])
     factors = [ratio.value if (ratio := least(one)) else 0.0 for one in raced]
     fastest = within[factors.index(max(factors))]
