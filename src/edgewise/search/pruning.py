@@ -20,6 +20,7 @@ from edgewise.measure import Subject
 from edgewise.measure.layermodel import latency_predictor
 from edgewise.records import LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import least
+from edgewise.search.kinds import of_tokens
 from edgewise.search.limits import Form, Limits, asked_limits
 from edgewise.search.pace import training_seconds
 from edgewise.search.planning import (
@@ -50,6 +51,9 @@ GRADUAL_FROM = 2.0
 
 # An engine that can't be planned for is tried after pruning where it was at most so much slower before.
 CLEARLY = 1.2
+
+# How a network of tokens is trained back: in batches and at rates that its kind is tuned with, its layers held to the dense model's.
+TOKENS = ", optimizer='adamw', learning_rate=0.0002, batch_size=32, layers=1.0"
 
 # What a package's verdict takes in it, about; at most this share of a small one.
 VERDICT_BYTES, VERDICT_SHARE = 6000, 0.1
@@ -148,7 +152,10 @@ def _fastest(climb: Climb, asked: float, candidates: Sequence[Form], narrow: Map
 
 
 def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
-    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where all limits are reached without."""
+    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where all limits are reached without.
+
+    Where a family's member is out of reach, it is the fastest of those that aren't, which is nearest.
+    """
     limits = asked_limits(climb)
     if not limits or not climb.epochs or any(limits.left(form) <= 1 for form in forms(climb)):
         return
@@ -163,7 +170,7 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     except EdgewiseError as error:
         climb.notes.append(f"pruning: {error}")
         return
-    if chain and chain[-1].limits == limits:
+    if chain:
         form = chain[-1].form
         steps = worthwhile(climb, trained(climb, chain))
         yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
@@ -234,7 +241,8 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
     seeded = f", seed={climb.seed}" if climb.seed else ""
     from edgewise.steps import native_precision
 
-    precise, samples = ", precision='bf16'" if native_precision() == "bf16" else "", len(climb.bench.task.split("train"))
+    how = (TOKENS if of_tokens(climb.dense) else "") + (", precision='bf16'" if native_precision() == "bf16" else "") + seeded
+    samples = len(climb.bench.task.split("train"))
     climb.pace.add(-training_seconds(_macs(climb.dense) / 2, climb.epochs * samples))  # planned before anything was known
     steps: list[str] = []
     for number, plan in enumerate(chain):
@@ -249,7 +257,7 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
                 names = found_again(coupling, parts(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
                 there = {names[name]: width for name, width in narrower.items() if name in names}
                 steps.append(f"prune(widths={there!r}{seeded})")
-            steps.append(f"distill(epochs={epochs}{precise}{seeded})")
+            steps.append(f"distill(epochs={epochs}{how})")
             before = {**before, **narrower}
             if not climb.maker.made_before(" > ".join(steps)):
                 small = shrink(climb.dense, {name: range(width) for name, width in before.items()})

@@ -54,21 +54,22 @@ def engines(bench: Bench, dense: Graph, executions: Sequence[Execution], path: s
         execution = own[0].subject.execution
         trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
         if failed := [one.failed or "no block could be timed" for one in own if one.ratio is None]:
-            trial = replace(trial, state="failed", reason=failed[0])
-        elif own is best:
+            trials.append(bench.store.keep(replace(trial, state="failed", reason=failed[0])))
+            continue
+        pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
+        speedups = [race_speedup(a, one, 0.0) for a, one in pairs]
+        trial = replace(trial, speedup=worst(speedups), shapes=bench.told([one.subject for one in first], speedups))
+        if own is best:
             one = race_speedup(own[-1], own[-1], 0.0)
             whole = Interval(1.0, 1.0, 1.0, len(own[-1].block_ms))
             trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(one, ratio=whole, conclusive=True))
-        else:
-            pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
-            trial = replace(trial, speedup=worst([race_speedup(a, one, 0.0) for a, one in pairs]))
         trials.append(bench.store.keep(trial))
     return trials
 
 
 def fastest(bench: Bench, dense: Graph, executions: Sequence[Execution], baseline: Trial) -> tuple[Subject, ...]:
     """For each shape the dense model on the engine that `engines` found fastest there; executions: the same that it was given."""
-    numbers: list[int] = bench.store.noted(key(*bench.origin, FASTEST)) or [executions.index(baseline.execution)]
+    numbers: list[int] = bench.store.noted(key(*bench.origin, FASTEST)) or [executions.index(baseline.execution)] * len(bench.shapes)
     subjects = {number: bench.subjects(dense, executions[number]) for number in numbers}
     return tuple(subjects[number][i] for i, number in enumerate(numbers))
 
