@@ -84,3 +84,10 @@ def test_rows_that_matter_more_get_finer_steps() -> None:
     assert steps(layer, 0.5).tolist() == [0.5, 0.25, 0.125]
     assert len(np.unique(steps(Layer(np.ones((50, 32)), np.random.default_rng(0).uniform(1, 4, 50)), 1.0))) <= 4
     assert steps(Layer(np.ones((2, 4)), np.array([1.0, 7.0])), 1.0).tolist() == [0.5, 0.5]  # short rows share theirs
+
+
+def test_a_channel_that_no_sample_woke_keeps_a_step() -> None:
+    """Of a depthwise convolution each channel is a group: one that is dead on the samples may be alive elsewhere."""
+    factors = np.stack([factor(np.eye(9) * size) for size in (1.0, 1e-12, 1.0)])
+    found = steps(Layer(np.ones((3, 9)), np.array([1.0, 1.0, 1e-30]), factors), 0.01)
+    assert found.max() <= 200 * found.min()

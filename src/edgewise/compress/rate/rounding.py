@@ -68,8 +68,9 @@ def steps(layer: Layer, step: float, quantum: float = 2.0) -> np.ndarray:
     gain = layer.gain.reshape(layer.groups, -1)
     if layer.weights.shape[1] < SHORT:
         gain = np.broadcast_to(gain.mean(1, keepdims=True), gain.shape)
-    weight = np.maximum(gain, gain.max(1, keepdims=True) * 1e-4) * layer.unit
-    ideal = step / np.sqrt(np.maximum(weight, 1e-30)).ravel()
+    # A row that the samples never woke, as a channel of a depthwise convolution may be, isn't free: other inputs may.
+    weight = gain * layer.unit
+    ideal = step / np.sqrt(np.maximum(weight, max(weight.max() * 1e-4, 1e-30))).ravel()
     return np.asarray(2.0 ** (np.round(np.log2(ideal) * quantum) / quantum))
 
 
