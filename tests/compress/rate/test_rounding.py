@@ -89,5 +89,8 @@ def test_rows_that_matter_more_get_finer_steps() -> None:
 def test_a_channel_that_no_sample_woke_keeps_a_step() -> None:
     """Of a depthwise convolution each channel is a group: one that is dead on the samples may be alive elsewhere."""
     factors = np.stack([factor(np.eye(9) * size) for size in (1.0, 1e-12, 1.0)])
-    found = steps(Layer(np.ones((3, 9)), np.array([1.0, 1.0, 1e-30]), factors), 0.01)
+    layer = Layer(np.ones((3, 9)), np.array([1.0, 1.0, 1e-30]), factors)
+    found = steps(layer, 1e-4)
     assert found.max() <= 200 * found.min()
+    integers = rounded(layer, found, 0.03 * 1e-8)
+    np.testing.assert_allclose(integers * found[:, None], layer.weights, atol=0.05)

@@ -47,6 +47,13 @@ class Layer:
         diagonals = np.diagonal(self.factor, axis1=-2, axis2=-1).reshape(self.groups, -1)
         return np.asarray(np.mean(1 / diagonals**2, 1, keepdims=True))
 
+    @property
+    def felt(self) -> np.ndarray:
+        """(rows,) `gain`, never so little that a row's errors are free: one that the samples never woke, as a channel of a depthwise
+        convolution may be, other inputs will."""
+        weight = self.gain.reshape(self.groups, -1) * self.unit
+        return np.asarray(np.maximum(weight, max(weight.max() * 1e-4, 1e-30)) / self.unit).ravel()
+
 
 def factor(hessian: np.ndarray, damping: float = 0.01) -> np.ndarray:
     """The upper Cholesky factor U of H⁻¹ = Uᵀ U. hessian: (columns, columns); `damping` of its mean diagonal is added to it."""
@@ -65,12 +72,10 @@ def steps(layer: Layer, step: float, quantum: float = 2.0) -> np.ndarray:
     Equal slopes of rate and distortion in all rows of all layers (reverse water-filling) ask for exactly that. Short rows share one step:
     a byte for each would be much of what they take.
     """
-    gain = layer.gain.reshape(layer.groups, -1)
+    gain = layer.felt.reshape(layer.groups, -1)
     if layer.weights.shape[1] < SHORT:
         gain = np.broadcast_to(gain.mean(1, keepdims=True), gain.shape)
-    # A row that the samples never woke, as a channel of a depthwise convolution may be, isn't free: other inputs may.
-    weight = gain * layer.unit
-    ideal = step / np.sqrt(np.maximum(weight, max(weight.max() * 1e-4, 1e-30))).ravel()
+    ideal = step / np.sqrt(gain * layer.unit).ravel()
     return np.asarray(2.0 ** (np.round(np.log2(ideal) * quantum) / quantum))
 
 
@@ -96,7 +101,7 @@ def _walked(layer: Layer, step: np.ndarray, slope: float, prices: Prices, across
     integers = np.zeros((rows, columns), np.int64)
     along = np.full(rows, float(across.mean()))
     mean = max(float(across.mean()), 1e-9)
-    own = layer.factor
+    own, gain = layer.factor, layer.felt
     rows_each = rows // layer.groups
 
     def spread(part: np.ndarray) -> np.ndarray:
@@ -109,7 +114,7 @@ def _walked(layer: Layer, step: np.ndarray, slope: float, prices: Prices, across
         for j in range(start, end):
             pivot = 1.0 if own is None else spread(own[..., j, j])
             level = joined(along, np.full(rows, across[j]), mean)
-            q = _chosen(weights[:, j] / step, layer.gain * (step / pivot) ** 2, slope, prices, level)
+            q = _chosen(weights[:, j] / step, gain * (step / pivot) ** 2, slope, prices, level)
             integers[:, j] = q
             along += (lengths(q) - along) * max(ROW_SHARE, 1 / (j + 1.5))
             if own is not None:
