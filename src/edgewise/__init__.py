@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgewise import backends, data, devices, export, graph, measure, models, package, report, tasks
     from edgewise.fitting import Result, family, fit
     from edgewise.records import Device
+    from edgewise.tuning import Tuned, tune
     from edgewise.types import Budget, Execution
 
 __version__ = "0.1.0"
@@ -25,6 +26,7 @@ __all__ = [
     "Device",
     "Execution",
     "Result",
+    "Tuned",
     "backends",
     "data",
     "devices",
@@ -37,9 +39,13 @@ __all__ = [
     "package",
     "report",
     "tasks",
+    "tune",
 ]
 
-_NAMES = {"Budget": "types", "Device": "records", "Execution": "types", "Result": "fitting", "family": "fitting", "fit": "fitting"}
+_NAMES = {
+    "Budget": "types", "Device": "records", "Execution": "types", "Result": "fitting", "Tuned": "tuning", "family": "fitting",
+    "fit": "fitting", "tune": "tuning",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from edgewise import backends, measure
 from edgewise.compress.quantize import quantize_within
-from edgewise.compress.quantize.place import place
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.graph import Graph, cost
@@ -21,6 +20,7 @@ from edgewise.measure import Contender, Subject
 from edgewise.records import Interval, LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import Bench, Candidate, Reference, least, race_speedup, worst
 from edgewise.search.choose import best, outcomes_of
+from edgewise.search.kinds import of_tokens
 from edgewise.search.limits import asked_speedup
 from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
@@ -289,7 +289,7 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         return  # a shorter float does it, and integers are coarser than that
     threads = climb.baseline.execution.threads
     executions = [Execution(name, "fp32", threads) for name in climb.engines]
-    share, tokens = _matmul_share(climb), _of_tokens(climb)
+    share, tokens = _matmul_share(climb), of_tokens(climb.dense)
     if share >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
     if tokens:  # what stays float there, attention above all, takes as long as the integers do
@@ -359,16 +359,6 @@ def _matmul_share(climb: Climb) -> float:
         return 0.0
     whole = sum(node.macs for node in costs)
     return sum(node.macs for node in costs if node.op in ("MatMul", "Gemm")) / whole if whole else 0.0
-
-
-def _of_tokens(climb: Climb) -> bool:
-    """Whether most of the multiply-accumulates are products of tokens with weights: a transformer."""
-    try:
-        costs = {node.name: node.macs for node in cost(climb.dense)}
-    except EdgewiseError:
-        return False
-    plan = place(climb.dense)
-    return sum(costs.get(layer.name, 0) for layer in plan.weighted if layer.input in plan.tokens) > sum(costs.values()) / 2
 
 
 # In order of what they change; a rung yields (rung, recipe, executions).

@@ -20,6 +20,7 @@ from edgewise.measure import Subject
 from edgewise.measure.layermodel import latency_predictor
 from edgewise.records import LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import least
+from edgewise.search.kinds import of_tokens
 from edgewise.search.limits import Form, Limits, asked_limits
 from edgewise.search.pace import training_seconds
 from edgewise.search.planning import (
@@ -47,6 +48,9 @@ HOPELESS = 0.1
 
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
+
+# How a network of tokens is trained back: in batches and at rates that its kind is tuned with, its layers held to the dense model's.
+TOKENS = ", optimizer='adamw', learning_rate=0.0002, batch_size=32, layers=1.0"
 
 # What a package's verdict takes in it, about; at most this share of a small one.
 VERDICT_BYTES, VERDICT_SHARE = 6000, 0.1
@@ -205,7 +209,8 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
     seeded = f", seed={climb.seed}" if climb.seed else ""
     from edgewise.steps import native_precision
 
-    precise, samples = ", precision='bf16'" if native_precision() == "bf16" else "", len(climb.bench.task.split("train"))
+    how = (TOKENS if of_tokens(climb.dense) else "") + (", precision='bf16'" if native_precision() == "bf16" else "") + seeded
+    samples = len(climb.bench.task.split("train"))
     climb.pace.add(-training_seconds(_macs(climb.dense) / 2, climb.epochs * samples))  # planned before anything was known
     steps: list[str] = []
     for number, plan in enumerate(chain):
@@ -220,7 +225,7 @@ def trained(climb: Climb, chain: Sequence[Planned]) -> list[str]:
                 names = found_again(coupling, parts(shrink(climb.dense, {name: range(width) for name, width in before.items()})))
                 there = {names[name]: width for name, width in narrower.items() if name in names}
                 steps.append(f"prune(widths={there!r}{seeded})")
-            steps.append(f"distill(epochs={epochs}{precise}{seeded})")
+            steps.append(f"distill(epochs={epochs}{how})")
             before = {**before, **narrower}
             if not climb.maker.made_before(" > ".join(steps)):
                 small = shrink(climb.dense, {name: range(width) for name, width in before.items()})
