@@ -24,18 +24,18 @@ def words(*, tokenizer=None, labels=()):
 
 def test_a_model_is_trained_and_the_next_step_named(edgewise: Edgewise, model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code, said, _ = edgewise("train", model, "--data", data, *QUICK, "-o", out)
+    code, said, _ = edgewise("train", model, "--data", data, "--validation=0.2", *QUICK, "-o", out)
     assert code == 0
     record = json.loads((out / "training.json").read_text())
     assert (record["asked"]["epochs"], len(record["losses"])) == (2, 2)
     words = " ".join(said.split())
     assert f"accuracy {max(record['metrics']):.4f} on validation" in words
-    assert "next edgewise fit" in words
+    assert "next edgewise fit" in words and "--validation=0.2 --speedup 3" in words
     assert (out / "model.onnx").exists()
     before = (out / "model.onnx").read_bytes()
-    assert edgewise("train", model, "--data", data, *QUICK, "-o", out)[0] == 0
+    assert edgewise("train", model, "--data", data, "--validation=0.2", *QUICK, "-o", out)[0] == 0
     assert (out / "model.onnx").read_bytes() == before
-    code, _, said = edgewise("train", model, "--data", data, *QUICK[2:], "--epochs", 3, "-o", out)
+    code, _, said = edgewise("train", model, "--data", data, "--validation=0.2", *QUICK[2:], "--epochs", 3, "-o", out)
     assert code == 2
     assert "another training (epochs: 2 then, 3 now)" in said
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +54,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
             made = given.make_task(task, data, options, defaults=_known(Path(model)))
             given.import_from_here()
             found = tune(model, made, out=out, weights=weights, progress=tell, **derive.collect(training, options))
-        _show(found, model, task, data)
+        asked = ["--task", task, *(["--data", data] if data else []), *_given(arguments, {option.flag for option in of_task})]
+        _show(found, model, asked)
 
     return derive.with_options(command, [*training, *of_task])
 
@@ -68,7 +70,19 @@ def _known(model: Path) -> dict[str, Any]:
     return {**({"tokenizer": model} if (model / "tokenizer.json").is_file() else {}), **({"labels": labels} if labels else {})}
 
 
-def _show(found: Tuned, model: str, task: str, data: str | None) -> None:
+def _given(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Those options of the command line, with their values, which `fit` is to be told again."""
+    found: list[str] = []
+    for place, word in enumerate(arguments):
+        flag, _, value = word.partition("=")
+        if flag in flags:
+            found.append(word)
+            if not value and place + 1 < len(arguments) and not arguments[place + 1].startswith("--"):
+                found.append(arguments[place + 1])
+    return found
+
+
+def _show(found: Tuned, model: str, asked: Sequence[str]) -> None:
     from edgewise.cli.terminal import console, facts
     from edgewise.report import numbers
 
@@ -80,7 +94,7 @@ def _show(found: Tuned, model: str, task: str, data: str | None) -> None:
         kept = f"{record.metrics[record.best]:.4f} on validation, after epoch {record.best + 1}, which was kept"
         rows.append((record.metric, kept))
     rows.append(("written", ", ".join(map(str, found.files))))
-    rows.append(("next", f"edgewise fit {_names(found, model)} --task {task}{f' --data {data}' if data else ''} --speedup 3 -o out/"))
+    rows.append(("next", f"edgewise fit {_names(found, model)} {shlex.join(asked)} --speedup 3 -o out/"))
     console().print(facts(rows))
 
 
