@@ -67,7 +67,7 @@ def test_the_reference_is_another_engine_at_each_shape(bench):
     small, large = bench.compare(reference(slow, quick), Subject(chain(8).to_bytes(), ORT), **options)
     assert small.ratio.value > 1 > large.ratio.value
     assert worst([small, large]) is large
-    shapes = bench.told(reference(slow, quick), [small, large])
+    shapes = bench.told(reference(slow, quick).subjects, [small, large])
     assert [dict(one.inputs) for one in shapes] == [{"x0": (1, 4, 64)}, {"x0": (1, 64, 64)}]
     assert shapes[1].ratio == large.ratio and shapes[0].reference_ms == np.median(small.reference_ms)
 
@@ -79,4 +79,4 @@ def test_one_shape_tells_nothing_apart_and_a_side_that_fails_at_one_has_no_ratio
 
     assert least([Part(Interval(1, 1, 1, 1)), Part(None)]) is None
     alone = Bench(bench.store, None, bench.device, bench.shapes[:1], (), None, list)
-    assert alone.told(reference(chain(1)), []) == ()
+    assert alone.told(reference(chain(1)).subjects, []) == ()

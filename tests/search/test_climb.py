@@ -93,5 +93,5 @@ def test_integers_are_not_tried_where_a_shorter_float_does_it(tmp_path: Path, fa
     search.maker = cast(Any, SimpleNamespace(structure=None))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(climb, "_matmul_share", lambda climb: 1.0)
-        patch.setattr(climb, "_of_tokens", lambda climb: False)
+        patch.setattr(climb, "of_tokens", lambda graph: False)
         assert (next(climb.int8(search), None) is not None) is tried

@@ -96,8 +96,8 @@ class Bench:
             for i, shape in enumerate(self.shapes)
         )
 
-    def told(self, reference: Reference, speedups: Sequence[Speedup]) -> tuple[ShapeSpeedup, ...]:
-        """What is recorded of several shapes; nothing of one."""
+    def told(self, fastest: Sequence[Subject], speedups: Sequence[Speedup]) -> tuple[ShapeSpeedup, ...]:
+        """What is recorded of several shapes; nothing of one. fastest: what was held against, at each."""
         if len(self.shapes) < 2:
             return ()
         return tuple(
@@ -108,7 +108,7 @@ class Bench:
                 float(np.median(one.reference_ms)),
                 float(np.median(one.candidate_ms)),
             )
-            for shape, subject, one in zip(self.shapes, reference.subjects, speedups, strict=True)
+            for shape, subject, one in zip(self.shapes, fastest, speedups, strict=True)
         )
 
     def package_bytes(self, graph: Graph) -> int:
@@ -176,7 +176,7 @@ class Bench:
         found = measure.profile(subject.model, subject.execution, self.inputs, self.device, work=measure.work(graph, self.inputs))
         spent = trial.seconds + time.perf_counter() - started
         proved = replace(trial, state="measured", reason="", speedup=worst(speedups), measurement=found, seconds=spent)
-        return self.store.keep(replace(proved, shapes=self.told(reference, speedups)))
+        return self.store.keep(replace(proved, shapes=self.told(reference.subjects, speedups)))
 
     def raced(self, trial: Trial, reference: Reference, first: Sequence[Contender], own: Sequence[Contender], seconds: float) -> Trial:
         """`trial` with what its race told of it."""
@@ -185,7 +185,7 @@ class Bench:
             return replace(trial, state="failed", reason=failed[0], seconds=spent)
         speedups = [race_speedup(before, one, seconds / len(own)) for before, one in zip(first, own, strict=True)]
         reason = "clearly slower than another in its race" if any(one.dropped for one in own) else "quick timing only"
-        return replace(trial, speedup=worst(speedups), reason=reason, seconds=spent, shapes=self.told(reference, speedups))
+        return replace(trial, speedup=worst(speedups), reason=reason, seconds=spent, shapes=self.told(reference.subjects, speedups))
 
 
 def shapes_of(task: Any) -> tuple[Inputs, ...]:

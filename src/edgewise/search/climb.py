@@ -252,14 +252,15 @@ def _engines(bench: Bench, model: bytes, executions: Sequence[Execution], path: 
         execution = own[0].subject.execution
         trial = Trial(bench.key("", execution), "engine", "", execution, "screened", artifact=path, reason="quick timing only")
         if failed := [one.failed or "no block could be timed" for one in own if one.ratio is None]:
-            trial = replace(trial, state="failed", reason=failed[0])
-        elif own is best:
+            trials.append(bench.store.keep(replace(trial, state="failed", reason=failed[0])))
+            continue
+        pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
+        speedups = [race_speedup(a, one, 0.0) for a, one in pairs]
+        trial = replace(trial, speedup=worst(speedups), shapes=bench.told([one.subject for one in first], speedups))
+        if own is best:
             one = race_speedup(own[-1], own[-1], 0.0)
             whole = Interval(1.0, 1.0, 1.0, len(own[-1].block_ms))
             trial = replace(trial, state="measured", reason=REFERENCE, speedup=replace(one, ratio=whole, conclusive=True))
-        else:
-            pairs = [(a, replace(one, ratio=_ratio(a.block_ms, one.block_ms))) for a, one in zip(first, own, strict=True)]
-            trial = replace(trial, speedup=worst([race_speedup(a, one, 0.0) for a, one in pairs]))
         trials.append(bench.store.keep(trial))
     return trials
 

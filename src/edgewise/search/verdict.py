@@ -60,7 +60,7 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         reference_quality=dense_quality,
         drop=drop,
         summary="",
-        shapes=bench.told(climb.reference, speedups),
+        shapes=bench.told(climb.reference.subjects, speedups),
     )
 
 
