@@ -122,7 +122,7 @@ def row(name: str, found: Package, texts: list[str], plain: list[str]) -> dict[s
     errors = refused(found, texts)
     left = [text for place, text in enumerate(texts) if place not in errors]
     reference = {"odd": answered(found, first, left), "plain": answered(found, first, plain)}
-    engines = {}
+    engines: dict[str, dict[str, Any]] = {}
     for execution in others:
         there = {"odd": answered(found, execution, left), "plain": answered(found, execution, plain)}
         engines[str(execution)] = {
