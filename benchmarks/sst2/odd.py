@@ -135,8 +135,8 @@ def row(name: str, found: Package, texts: list[str], plain: list[str]) -> dict[s
         } | {"finite": bool(np.isfinite(there["odd"]).all())}
     seconds = time.perf_counter() - began
     print(f"{name}: {len(left)} texts answered, {len(errors)} refused, {seconds:.0f} s", flush=True)
-    for execution, told in engines.items():
-        print(f"  {execution} beside {first}: {told}", flush=True)
+    for other, told in engines.items():
+        print(f"  {other} beside {first}: {told}", flush=True)
     return {
         "package": name,
         "reference": str(first),
