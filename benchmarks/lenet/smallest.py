@@ -65,8 +65,8 @@ class Target:
 TEACHER_EPOCHS = 30
 SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 TARGETS = {
-    "lenet-5:950": Target("lenet-5", 965, 40, 950, 1_600, 1.0),
-    "lenet-5:1500": Target("lenet-5", 1_525, 30, 1_500, 2_200, 0.8),
+    "lenet-5:950": Target("lenet-5", 950, 50, 950, 1_600, 1.0, learning_rate=4e-3, shifted=2),
+    "lenet-5:1500": Target("lenet-5", 1_500, 50, 1_500, 2_200, 0.8, learning_rate=4e-3, shifted=2),
     "lenet-300-100:2200": Target("lenet-300-100", 2_200, 60, 2_200, 2_800, 1.7, shifted=1),
 }
 

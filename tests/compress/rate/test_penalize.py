@@ -13,7 +13,7 @@ import torch
 from edgewise import coding
 from edgewise.compress.prune.readers import every
 from edgewise.compress.rate.dead import alive, without_dead_units
-from edgewise.compress.rate.penalize import RAMP, Repeated, _judged, damping, due_bytes, penalize, pieces
+from edgewise.compress.rate.penalize import RAMP, Repeated, _judged, due_bytes, penalize, pieces
 from edgewise.compress.rate.penalized import Penalized, _bargain
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index
@@ -72,21 +72,6 @@ def test_a_network_that_is_too_large_is_judged_below_any_that_is_not() -> None:
     assert 0 < fits <= 1 and just_over < 0 and far_over < just_over
     assert fits - just_over == pytest.approx(1 + 1 / (size - 1))
     assert _judged(Clouds(512, labelled=False), size) is None
-
-
-def test_damping_is_of_the_last_steps_alone_and_draws_to_the_grid() -> None:
-    assert [damping(tick, 100) for tick in (0, 70)] == [0, 0]
-    assert damping(85, 100) == pytest.approx(1.5e-4) and damping(100, 100) == pytest.approx(3e-4)
-    network = net()
-    made = Penalized(network, every(network, Index(network.structure)))
-    offsets = torch.cat([(x - x.round()).flatten() for x in made.scaled().values()]).detach()
-    loss = made.unsettled()
-    assert float(loss.detach()) == pytest.approx(float(offsets.square().sum()), rel=1e-5)
-    loss.backward()
-    steps = made.steps()
-    for name, x in made.scaled().items():
-        found = network.weight(name).grad
-        assert found is not None and torch.allclose(found, 2 * (x - x.round()) / steps[name], atol=1e-5)
 
 
 def test_every_tensor_lies_on_its_grid(done: Any) -> None:

@@ -30,10 +30,6 @@ RAMP = 0.5  # of all steps: until then the bytes that are aimed at fall, evenly 
 UPDATES_LEAST = 200  # of prices and slope, in a training of that many steps and more
 PIECES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)  # of all epochs: after them dead units go, and what is left trains faster
 REPEAT = 8  # epochs whose batches come again and again
-DAMPED, DAMPING = (
-    0.3,
-    3e-4,
-)  # over this last share of all steps, weights are drawn to their grids ever harder, up to this weight in the loss
 UPDATES = 60.0  # the slope may grow by e^this, over all of a training: it has to find its size from nothing
 
 
@@ -58,9 +54,9 @@ def penalize(
     size_bytes: of all coded weights together, steps included; the price of a bit is steered so that training ends near it (it is no bound:
     the note says what was reached). teacher, weight, temperature: as in `distill`; without a teacher, labels alone, without labels, the
     teacher alone. Units that die go along the way, so that most of a training is of a small network; batches come again every few epochs,
-    and a teacher's answers to them are kept. The learning rate ends at zero, where weights settle on their grids; a damping of oscillations
-    (Nagel 2022, 2203.11086) draws them there. Longer trainings find better ones of a size. Of the last epochs, that one is taken which does
-    best on the validation split among those that are no larger than asked.
+    and a teacher's answers to them are kept. The learning rate ends at zero, where weights settle on their grids; longer trainings find
+    better ones of a size. Of the last epochs, that one is taken which does best on the validation split among those that are no larger than
+    asked. Batch norms are folded first, and train as the weights that they became.
 
     Raises InvalidInput for a size that no training reaches, or options that make no sense.
     """
@@ -218,16 +214,9 @@ def _priced(answer: Objective, course: _Course) -> Objective:
             rate = min(0.5, UPDATES / (course.steps / period))
             net.slope.fill_(min(max(float(net.slope) * math.exp(rate * push), SLOPES[0]), SLOPES[1]))
         net.ticks += 1
-        settling = damping(tick, course.steps)
-        loss = answer(net, tensors, targets) + net.penalty() * net.slope.float()
-        return loss + settling * net.unsettled() if settling else loss
+        return answer(net, tensors, targets) + net.penalty() * net.slope.float()
 
     return objective
-
-
-def damping(tick: int, steps: int) -> float:
-    """The weight, in the loss, of a weight's squared distance from its grid after `tick` of `steps`."""
-    return DAMPING * max(0.0, (tick / steps - (1 - DAMPED)) / DAMPED)
 
 
 def due_bytes(tick: int, steps: int, first: float, last: float) -> float:

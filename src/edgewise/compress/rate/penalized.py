@@ -95,10 +95,6 @@ class Penalized(nn.Module):
             found.append((price.weights * size.clamp(max=1)).sum() + (price.doubling * size.clamp(min=1).log2()).sum())
         return torch.stack(found).sum()
 
-    def unsettled(self) -> Tensor:
-        """Σ (w − round w)², w in steps: nothing once every weight lies on its grid."""
-        return torch.stack([(x - x.detach().round()).square().sum() for x in self.scaled().values()]).sum()
-
     @torch.no_grad()
     def integers(self) -> dict[str, Tensor]:
         return {name: x.round() for name, x in self.scaled().items()}
