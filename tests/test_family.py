@@ -160,3 +160,17 @@ def test_the_same_call_again_makes_nothing_again(made, monkeypatch):
 def test_a_family_of_nothing():
     with pytest.raises(InvalidInput, match="speedups is empty"):
         ew.family("model.onnx", None, speedups=[], budget=ew.Budget())
+
+
+def test_a_member_out_of_reach_is_the_one_before_it(monkeypatch):
+    """The nearest point of 4x is what was made for 2x, not the dense model."""
+    form = types.SimpleNamespace(recipe="quantize()", execution="here")
+    reached = pruning.Planned(pruning.Limits(2.0), form, {})
+    monkeypatch.setattr(pruning, "asked_limits", lambda climb: pruning.Limits(4.0))
+    monkeypatch.setattr(pruning, "forms", lambda climb: [form])
+    monkeypatch.setattr(pruning.Limits, "left", lambda limits, form: 2.0)
+    monkeypatch.setattr(pruning, "planned", lambda climb, limits: [reached])
+    monkeypatch.setattr(pruning, "trained", lambda climb, chain: ["prune(ratio=0.5)"])
+    monkeypatch.setattr(pruning, "worthwhile", lambda climb, steps: steps)
+    climb = types.SimpleNamespace(epochs=1, maker=types.SimpleNamespace(structure=object()), notes=[])
+    assert [*pruning.pruned(climb)] == [("prune", "prune(ratio=0.5) > quantize()", ["here"])]

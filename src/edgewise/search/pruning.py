@@ -125,7 +125,10 @@ def _fastest(climb: Climb, asked: float, candidates: Sequence[Form], narrow: Map
 
 
 def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
-    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where all limits are reached without."""
+    """One recipe: prune (gradually, where much goes), distil, then the form's own steps. Nothing where all limits are reached without.
+
+    Where a family's member is out of reach, it is the fastest of those that aren't, which is nearest.
+    """
     limits = asked_limits(climb)
     if not limits or not climb.epochs or any(limits.left(form) <= 1 for form in forms(climb)):
         return
@@ -140,7 +143,7 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     except EdgewiseError as error:
         climb.notes.append(f"pruning: {error}")
         return
-    if chain and chain[-1].limits == limits:
+    if chain:
         form = chain[-1].form
         steps = worthwhile(climb, trained(climb, chain))
         yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
