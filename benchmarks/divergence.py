@@ -28,9 +28,6 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-sys.path.insert(0, str(Path(__file__).parent / "efficientnet"))
-sys.path.insert(0, str(Path(__file__).parent / "fashion"))
-sys.path.insert(0, str(Path(__file__).parent / "minilm"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import nncodec
@@ -62,7 +59,13 @@ class Net:
     classifies: bool = True
 
 
+def within(folder: str) -> None:
+    """Scripts of that folder are what is imported from here on: several have one called fit or train."""
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+
+
 def fashion() -> Net:
+    within("fashion")
     import train
 
     data = train.task()
@@ -74,6 +77,7 @@ def fashion() -> Net:
 
 
 def efficientnet() -> Net:
+    within("efficientnet")
     import fit
     from crops import crops
 
@@ -89,6 +93,7 @@ def efficientnet() -> Net:
 
 
 def minilm() -> Net:
+    within("minilm")
     import model
 
     def batches(split: str, count: int) -> list[Inputs]:
