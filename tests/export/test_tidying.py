@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgewise.errors import InvalidModel
 from edgewise.export import export, parity
-from edgewise.graph import Graph, fold
+from edgewise.graph import Graph, fold, parts
 from edgewise.models.resnet import resnet8
 from edgewise.testing import nets
 
@@ -39,6 +39,15 @@ def test_every_parameter_is_there_under_its_name(name: str) -> None:
     ]
     # What an engine gets has as many nodes as the plain export.
     assert len(fold(graph).proto.graph.node) <= len(export(module, nets.example(name)).proto.graph.node)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_like", "vit_like", "unet_like", "gated"])
+def test_parts_are_called_alike_in_the_form_that_serves(name: str) -> None:
+    """A plan is made on the one, and the other is pruned by it."""
+    module = nets.NETS[name]()
+    plain, training = (export(module, nets.example(name), norms=norms) for norms in (False, True))
+    names = [[(part.name, part.kind, part.units) for part in parts(graph).parts] for graph in (plain, fold(plain), training)]
+    assert names[0] and names[0] == names[1] == names[2]
 
 
 def test_fresh_parameters_are_not_stored_once() -> None:

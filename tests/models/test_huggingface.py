@@ -150,6 +150,13 @@ def test_bfloat16_trains_as_a_network() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_parts_are_called_alike_in_the_form_that_serves(shape: str) -> None:
+    plain, training = (parts(exported(shape, norms=norms)).parts for norms in (False, True))
+    assert [(part.name, part.kind, part.units) for part in plain] == [(part.name, part.kind, part.units) for part in training]
+    assert {part.kind for part in plain} >= {"heads", "neurons", "hidden"}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_pairs_are_told_apart_where_the_model_does(shape: str) -> None:
     inputs = encoders.tokens(4, 11, pairs=True)
     module = encoder(shape)

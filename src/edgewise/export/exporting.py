@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.export.modes import evaluating, quiet
 from edgewise.export.oracle import run_torch, takes, tensors
-from edgewise.export.tidying import named_apart, tidied
+from edgewise.export.tidying import called_as, named_apart, tidied
 from edgewise.graph import Graph, canonical, set_axes, trainable
 from edgewise.graph.trainable import mark_fixed
 from edgewise.models.program import load_program
@@ -103,7 +103,7 @@ def _to_onnx(
             raise InvalidModel("torch.onnx.export gave no model; update torch and onnxscript")
         named_apart(result.model)
         if keep is None:
-            return result.model_proto
+            return called_as(result.model_proto, program.state_dict)
         result.model, fixed = tidied(result.model, keep)
         proto = result.model_proto
         mark_fixed(proto, fixed)

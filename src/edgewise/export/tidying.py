@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
 import onnx_ir as ir
+import torch
+from onnx import numpy_helper
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common
-from torch import nn
+from torch import Tensor, nn
+
+from edgewise.graph.index import rename_tensors
 
 # onnxscript's own selection, but for the rules that take a parameter away: those that fold batch norms, that drop a bias of zeros, that
 # multiply by one or add zero (which may be a parameter's first value).
@@ -64,6 +72,34 @@ def named_apart(model: ir.Model) -> None:
             number = next(number for number in range(len(taken) + 1) if f"{value.name}_inner_{number}" not in taken)
             value.name = f"{value.name}_inner_{number}"
             taken.add(value.name)
+
+
+def called_as(proto: onnx.ModelProto, parameters: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """`proto` with each matrix that the exporter's optimizer stored transposed, under a number, called as its parameter again; in place.
+
+    Parts are called by their weights, in the graph that serves as in the one that trains.
+    """
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    gone = {
+        name: value.detach().cpu().numpy()
+        for name, value in parameters.items()
+        if name not in stored and value.ndim == 2 and value.dtype == torch.float32
+    }
+    names: dict[str, str] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.name in parameters or len(tensor.dims) != 2 or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        alike = [name for name, value in gone.items() if value.shape == (tensor.dims[1], tensor.dims[0])]
+        laid = numpy_helper.to_array(tensor).T
+        name = next((name for name in alike if np.array_equal(gone[name], laid)), None)
+        if name is not None:
+            del gone[name]
+            names[tensor.name] = name
+            tensor.name = name
+    rename_tensors(proto.graph.node, names)
+    for value in proto.graph.value_info:
+        value.name = names.get(value.name, value.name)
+    return proto
 
 
 def _reads(node: ir.Node, parameters: dict[str, nn.Parameter]) -> bool | None:

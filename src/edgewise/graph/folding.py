@@ -10,12 +10,14 @@ from onnx import helper, numpy_helper
 
 from edgewise.graph.canonical import add_initializer, canonicalise, remove_unused
 from edgewise.graph.graph import Graph
-from edgewise.graph.index import Index, all_names, subgraphs
+from edgewise.graph.index import Index, all_names, rename_tensors, subgraphs
 from edgewise.graph.shapes import inferred
 
 # A folded constant may be this much larger than what it is made from; an Expand of a scalar to a gigabyte stays a node.
 LARGEST_GROWTH_BYTES = 1 << 20
 FLOATS = frozenset((onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16))
+# They only lay a tensor out otherwise.
+LAYOUT = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
 # Quantized weights stay in the form integers + scale, which is what engines look for. The random ones aren't constants.
 _KEPT = frozenset(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant"))
 _RANDOM = frozenset(("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"))
@@ -38,7 +40,7 @@ def folded(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     total = 0
     while True:
         proto, unknown = inferred(proto)
-        count = fold_constants(proto)
+        count = lay_out(proto) + fold_constants(proto)
         total += count
         if not count:
             break
@@ -48,6 +50,30 @@ def folded(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
         notes.append(f"{count} BatchNormalization nodes folded into the layer before them")
         proto, unknown = inferred(proto)
     return proto, (*notes, *unknown)
+
+
+def lay_out(proto: onnx.ModelProto) -> int:
+    """Do, once and for all, what a layout node does to a weight that nothing else reads. The weight keeps its name. Returns how many."""
+    index = Index(proto)
+    names: dict[str, str] = {}
+    for node in index.nodes:
+        weight = node.input[0] if node.input else ""
+        tensor = index.initializers.get(weight)
+        if node.op_type not in LAYOUT or node.domain or tensor is None or tensor.data_type not in FLOATS:
+            continue
+        if index.sole_consumer(weight) is None or node.output[0] in index.outputs or int(np.prod(tensor.dims)) < 2:
+            continue
+        values = {name: value for name in node.input if name and (value := index.constant(name)) is not None}
+        made = evaluate(node, values, proto) if all(name in values for name in node.input if name) else None
+        if made is None:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(made[node.output[0]]), weight))
+        names[node.output[0]] = weight
+        proto.graph.node.remove(node)
+    rename_tensors(proto.graph.node, names)
+    if names:
+        remove_unused(proto)
+    return len(names)
 
 
 def fold_constants(proto: onnx.ModelProto, *, leave: Callable[[onnx.NodeProto, Index], bool] | None = None) -> int:

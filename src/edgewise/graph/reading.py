@@ -14,6 +14,7 @@ from edgewise.graph.check import check
 from edgewise.graph.copies import copied_axes
 from edgewise.graph.folding import folded
 from edgewise.graph.graph import Graph, load_proto
+from edgewise.graph.turning import turn_at_once
 
 
 def read(path: str | os.PathLike[str]) -> Graph:
@@ -33,7 +34,7 @@ def canonical(proto: onnx.ModelProto, what: str) -> Graph:
     check(proto, what)
     proto, notes = canonicalise(proto)
     proto, more = folded(unify_batch(proto))
-    if copied_axes(proto):
+    if copied_axes(proto) + turn_at_once(proto):
         proto, again = folded(proto)
         more = (*more, *again)
     try:

@@ -12,7 +12,7 @@ from edgewise.graph.batch import unify_batch
 from edgewise.graph.canonical import canonicalise, remove_unused
 from edgewise.graph.check import check
 from edgewise.graph.copies import copied_axes
-from edgewise.graph.folding import FLOATS, evaluate, fold_constants
+from edgewise.graph.folding import FLOATS, LAYOUT, fold_constants, lay_out
 from edgewise.graph.graph import Graph
 from edgewise.graph.index import Index, all_names, fresh, rename_tensors, subgraphs
 from edgewise.graph.shapes import inferred
@@ -22,8 +22,6 @@ from edgewise.graph.turning import turn_at_once
 
 # Key in the model's metadata: a JSON list of the floating initializers that are known to be no parameters.
 FIXED = "edgewise.fixed"
-# They only lay a tensor out otherwise.
-_LAYOUT = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"))
 
 
 def trainable(graph: Graph | onnx.ModelProto, *, what: str = "the model") -> Graph:
@@ -92,41 +90,17 @@ def _computed(proto: onnx.ModelProto, fixed: frozenset[str]) -> tuple[onnx.Model
 
     def leave(node: onnx.NodeProto, index: Index) -> bool:
         weights = [name for name in node.input if is_weight(name, index)]
-        if node.op_type in _LAYOUT and node.input[0] in weights:
+        if node.op_type in LAYOUT and node.input[0] in weights:
             return True
         return any(name not in fixed and len(index.consumers(name)) > 1 for name in weights)
 
     while True:
         proto, unknown = inferred(proto)
         changed = _merge_twins(proto)
-        changed += _lay_out(proto)
+        changed += lay_out(proto)
         changed += fold_constants(proto, leave=leave)
         if not changed:
             return proto, unknown
-
-
-def _lay_out(proto: onnx.ModelProto) -> int:
-    """Do, once and for all, what a layout node does to a weight that nothing else reads. The weight keeps its name. Returns how many."""
-    index = Index(proto)
-    names: dict[str, str] = {}
-    for node in index.nodes:
-        weight = node.input[0] if node.input else ""
-        tensor = index.initializers.get(weight)
-        if node.op_type not in _LAYOUT or node.domain or tensor is None or tensor.data_type not in FLOATS:
-            continue
-        if index.sole_consumer(weight) is None or node.output[0] in index.outputs or int(np.prod(tensor.dims)) < 2:
-            continue
-        values = {name: value for name in node.input if name and (value := index.constant(name)) is not None}
-        made = evaluate(node, values, proto) if all(name in values for name in node.input if name) else None
-        if made is None:
-            continue
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(made[node.output[0]]), weight))
-        names[node.output[0]] = weight
-        proto.graph.node.remove(node)
-    rename_tensors(proto.graph.node, names)
-    if names:
-        remove_unused(proto)
-    return len(names)
 
 
 def _merge_twins(proto: onnx.ModelProto) -> int:

@@ -245,6 +245,11 @@ def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: B
     Where corrections end out of reach, the nearest plan that was measured. Raises InvalidInput where the first one is.
     """
     survey = surveyed(climb)
+    known = {part.name for part in parts(form.graph).parts}
+    if strange := [part.name for part in survey.chosen if part.name not in known]:
+        climb.notes.append(
+            f"pruning: {len(strange)} of {len(survey.chosen)} parts ({strange[0]}, …) aren't known in {form.recipe or 'fp32'}, and stay"
+        )
     plans: list[PruningPlan] = []
     tried: list[tuple[float, dict[str, int]]] = []
     for _ in range(ROUNDS):
