@@ -170,6 +170,7 @@ def test_a_member_out_of_reach_is_the_one_before_it(monkeypatch):
     monkeypatch.setattr(pruning, "forms", lambda climb: [form])
     monkeypatch.setattr(pruning.Limits, "left", lambda limits, form: 2.0)
     monkeypatch.setattr(pruning, "planned", lambda climb, limits: [reached])
+    monkeypatch.setattr(pruning, "own_forms", lambda climb, form: [])
     monkeypatch.setattr(pruning, "trained", lambda climb, chain: ["prune(ratio=0.5)"])
     monkeypatch.setattr(pruning, "worthwhile", lambda climb, steps: steps)
     climb = types.SimpleNamespace(epochs=1, maker=types.SimpleNamespace(structure=object()), notes=[])
