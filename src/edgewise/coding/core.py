@@ -16,7 +16,7 @@ def _native() -> Any:
     if _UNWANTED:
         return None
     try:
-        from edgewise.coding import _native as extension  # type: ignore[attr-defined]
+        from edgewise.coding import _native as extension  # type: ignore[attr-defined]  # compiled, where there is a compiler
     except ImportError:
         return None
     return extension

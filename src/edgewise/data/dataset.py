@@ -19,6 +19,17 @@ from edgewise.errors import InvalidData, InvalidInput
 SPLITS = ("train", "calibration", "validation", "test")
 
 
+def check_split(name: str, *, sealed: bool) -> None:
+    """Raises InvalidInput for an unknown split, and for the test split while it is sealed."""
+    if name not in SPLITS:
+        raise InvalidInput(f"split {name!r}: give one of {', '.join(SPLITS)}")
+    if name == "test" and sealed:
+        raise InvalidInput(
+            "the test split is sealed: only a verdict reads it, once, after the choice was made. Decide on split('validation'); "
+            "a verdict takes task.unsealed().split('test')"
+        )
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Pictures, their classes, and the splits as indices into both.

@@ -231,9 +231,7 @@ def _projected(flow: Flow, tensor: str, roles: str) -> Heads | None:
         elif (before := _turned(flow, node)) is not None:
             tensor, roles = before, roles[:2] + roles[:1:-1]
             continue
-        elif node.op_type in ("Mul", "Div") and _is_number(flow, node.input[1]):
-            pass
-        elif node.op_type not in ("Cast", "Identity"):
+        elif node.op_type not in ("Cast", "Identity") and not (node.op_type in ("Mul", "Div") and _is_number(flow, node.input[1])):
             break
         tensor = node.input[0]
     shape = flow.index.shape(tensor) or ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from edgewise.data.dataset import SPLITS, Dataset, load
+from edgewise.data.dataset import SPLITS, Dataset, check_split, load
 from edgewise.data.postprocess import Classify
 from edgewise.data.preprocess import ImagePreprocess, statistics
 from edgewise.data.source import Source
@@ -64,13 +64,7 @@ class ImageClassification:
 
     def split(self, name: Literal["train", "calibration", "validation", "test"]) -> ImageSplit:
         """Raises InvalidInput for an unknown split, and for the test split while it is sealed."""
-        if name not in SPLITS:
-            raise InvalidInput(f"split {name!r}: give one of {', '.join(SPLITS)}")
-        if name == "test" and self.sealed:
-            raise InvalidInput(
-                "the test split is sealed: only a verdict reads it, once, after the choice was made. Decide on split('validation'); "
-                "a verdict takes task.unsealed().split('test')"
-            )
+        check_split(name, sealed=self.sealed)
         indices = self.dataset.parts[name]
         targets = self.predicted.get(name)
         if targets is None and self.dataset.targets is not None and self.metric == "accuracy":

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from edgewise.data.dataset import SPLITS
+from edgewise.data.dataset import SPLITS, check_split
 from edgewise.data.text.preprocess import TextPreprocess
-from edgewise.errors import InvalidData, InvalidInput
+from edgewise.errors import InvalidData
 from edgewise.records import DataSummary
 from edgewise.tasks.text_split import Goal, TextSplit
 from edgewise.tasks.texts import Texts
@@ -59,13 +59,7 @@ class TextTask:
 
     def split(self, name: Literal["train", "calibration", "validation", "test"]) -> TextSplit:
         """Raises InvalidInput for an unknown split, and for the test split while it is sealed."""
-        if name not in SPLITS:
-            raise InvalidInput(f"split {name!r}: give one of {', '.join(SPLITS)}")
-        if name == "test" and self.sealed:
-            raise InvalidInput(
-                "the test split is sealed: only a verdict reads it, once, after the choice was made. Decide on split('validation'); "
-                "a verdict takes task.unsealed().split('test')"
-            )
+        check_split(name, sealed=self.sealed)
         indices, targets = self.texts.dataset.parts[name], self.texts.dataset.targets
         known = self.predicted.get(name)
         if known is None and targets is not None and (self.goal.teaches or name not in ("train", "calibration")):

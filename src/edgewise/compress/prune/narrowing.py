@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -43,11 +42,7 @@ def narrowed(
 def without(network: Network, part: Part, keep: Sequence[int], data: Data, *, repair: bool, moments: Moments | None = None) -> Network:
     """A copy of `network` in which nothing reads the units of `part` but `keep`; with `repair`, these make up for the others."""
     (changed,) = changes(network, part, [keep], data, repair=repair, moments=moments)
-    found = copy.deepcopy(network)
-    with torch.no_grad():
-        for name, value in changed.items():
-            found.weight(name).copy_(value)
-    return found
+    return obs.replaced(network, changed)
 
 
 def changes(

@@ -10,7 +10,7 @@ order before and after its batch norms are folded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,9 +111,14 @@ def update(
     moments: `gather(network, [part], data)`, where it is known already. Raises InvalidInput for unknown or repeated units.
     """
     (changed,) = changes(network, part, [keep], data, moments=moments, damping=damping)
+    return replaced(network, changed)
+
+
+def replaced(network: Network, weights: Mapping[str, torch.Tensor]) -> Network:
+    """A copy of `network` with these values for these weights."""
     found = copy.deepcopy(network)
     with torch.no_grad():
-        for name, value in changed.items():
+        for name, value in weights.items():
             found.weight(name).copy_(value)
     return found
 

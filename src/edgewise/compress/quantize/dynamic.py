@@ -50,7 +50,11 @@ def quantize_dynamic(graph: Graph, *, per_channel: bool, reduce_range: bool, ski
             nodes.append(node)
             continue
         if layer.input not in rounded:
-            rounded[layer.input] = tuple(fresh(f"{layer.input}_{what}", taken) for what in ("quantized", "scale", "zero_point"))  # type: ignore[assignment]
+            rounded[layer.input] = (
+                fresh(f"{layer.input}_quantized", taken),
+                fresh(f"{layer.input}_scale", taken),
+                fresh(f"{layer.input}_zero_point", taken),
+            )
             add("DynamicQuantizeLinear", [layer.input], list(rounded[layer.input]))
         integers, scale, zero = rounded[layer.input]
         if (layer.weight, layer.axis) not in weights:

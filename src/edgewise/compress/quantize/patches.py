@@ -65,10 +65,10 @@ def padding(
         small = [t // 2 for t in total]
         large = [t - h for t, h in zip(total, small, strict=True)]
         return (small, large) if how == "SAME_UPPER" else (large, small)
-    pads = attributes.get("pads") or [0] * (2 * len(space))
-    if how == "VALID":
-        pads = [0] * (2 * len(space))
-    return list(pads[: len(space)]), list(pads[len(space) :])  # type: ignore[index]
+    given = attributes.get("pads")
+    if how == "VALID" or not isinstance(given, list | tuple) or not given:
+        return [0] * len(space), [0] * len(space)
+    return list(given[: len(space)]), list(given[len(space) :])
 
 
 def _draw(rng: np.random.Generator, available: int, wanted: int) -> np.ndarray:
