@@ -1,4 +1,5 @@
-"""The field install: `pip install .` in an empty environment. Its size, that no torch came along, and how long `edgewise --help` takes.
+"""The field install: `pip install .` in an empty environment. Its size, that no torch came along, and how long `edgewise --help` takes; then
+what each extra that a device may want adds to it, one after the other.
 
 python benchmarks/field.py
 """
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import record
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = ("keys", "text", "litert", "parquet", "openvino")
 
 
 def megabytes(folder: Path) -> float:
@@ -39,13 +41,20 @@ def main() -> None:
             subprocess.run([tools / "edgewise", "--help"], check=True, capture_output=True)
             times.append(time.perf_counter() - began)
         whole = megabytes(packages)
+        extras, before = {}, whole
+        for extra in EXTRAS:
+            subprocess.run([tools / "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", f"{ROOT}[{extra}]"], check=True)
+            now = megabytes(packages)
+            extras[extra], before = round(now - before), now
         result = {
             "bar": "no torch; at most 250 MB; edgewise --help in at most 0.3 s",
             "site_packages_mb": round(whole),
             "empty_environment_mb": round(empty),
+            "extras_add_mb": extras,
             "torch": any(line.startswith("torch==") for line in listed.splitlines()),
             "help_seconds": {"median": round(statistics.median(times), 3), "most": round(max(times), 3), "n": len(times)},
         }
+        print(f"extras, one after the other: {extras} MB more")
         print(
             f"{whole:.0f} MB, of which {empty:.0f} MB are the empty environment's; --help {statistics.median(times):.2f} s (n={len(times)})"
         )

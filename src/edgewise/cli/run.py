@@ -72,7 +72,7 @@ def command(
 
     Example: edgewise run out/model.edgew cat.png dog.jpg --top 3
 
-    Example: edgewise run out/6x.edgew "a gripping, funny film"
+    Example: edgewise run out/6x/model.edgew "a gripping, funny film"
     """
     from edgewise.cli.trusting import note, trust_of
 
