@@ -1,5 +1,5 @@
-"""The field install: `pip install .` in an empty environment. Its size, that no torch came along, and how long `edgewise --help` takes; then
-what each extra that a device may want adds to it, one after the other.
+"""The field install: `pip install .` in an empty environment. Its size, that no torch came along, and how long `edgewise --help` takes;
+then what each extra that a device may want adds to it, one after the other.
 
 python benchmarks/field.py
 """

@@ -44,7 +44,7 @@ def engines(bench: Bench, dense: Graph, executions: Sequence[Execution], path: s
             if len(sides) == 1:
                 raise
             execution = sides.pop(0)[0].execution
-            bench.store.keep(Trial(bench.key("", execution), "engine", "", execution, "failed", reason=str(error)))
+            trials.append(bench.store.keep(Trial(bench.key("", execution), "engine", "", execution, "failed", reason=str(error))))
     ran = [one for one in raced if least(one) is not None]
     best = max(ran, key=lambda one: math.prod(_factor(contender) for contender in one))
     alike = [one for one in ran if one[0].subject.execution.threads == best[0].subject.execution.threads]
