@@ -13,6 +13,7 @@ import torch
 
 from edgewise import devices
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.models.tables import gradients_by_row
 from edgewise.types import Inputs, Split
 
 Batch = tuple[Inputs, np.ndarray | None]
@@ -52,14 +53,15 @@ class Descent:
         tensors = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
         truth = None if targets is None else torch.from_numpy(targets).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        with repeatable(self.device):
+        by_row = gradients_by_row(self.net) if isinstance(self.optimizer, RowwiseAdamW) else contextlib.nullcontext()
+        with repeatable(self.device), by_row:
             with narrow(self.device, self.precision):
                 loss = self.objective(self.net, tensors, truth)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise InvalidModel(f"the training loss became {value}: lower learning_rate, or check the inputs for NaN")
             torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
+        clip(self.net, self.clip)
         self.optimizer.step()
         return value
 
@@ -75,8 +77,56 @@ def make_optimizer(net: torch.nn.Module, name: str, rate: float, momentum: float
     ]
     if name == "adamw":
         # One pass over memory instead of ten: where a table of words is half of the model, a third of a step.
-        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        return RowwiseAdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+
+
+class RowwiseAdamW(torch.optim.AdamW):
+    """AdamW that leaves the rows of a table alone which no sample of the batch named: their moments don't fade, their weights don't decay.
+
+    torch.optim.SparseAdam's rule, with decay; it goes by whether a gradient is sparse (see `models.tables`).
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is not None and table.grad.is_sparse:
+                    self._step_rows(table, table.grad.coalesce(), group)
+                    table.grad = None
+        return super().step(closure)
+
+    def _step_rows(self, table: torch.Tensor, gradient: torch.Tensor, group: Mapping[str, Any]) -> None:
+        state = self.state[table]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=table.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+        state["step"] += 1
+        (rows,), slope, (first, second) = gradient.indices(), gradient.values(), group["betas"]
+        mean = state["exp_avg"].index_select(0, rows).lerp_(slope, 1 - first)
+        square = state["exp_avg_sq"].index_select(0, rows).mul_(second).addcmul_(slope, slope, value=1 - second)
+        state["exp_avg"].index_copy_(0, rows, mean)
+        state["exp_avg_sq"].index_copy_(0, rows, square)
+        count = float(state["step"])
+        root = square.div_(1 - second**count).sqrt_().add_(group["eps"])
+        weights = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+        table.index_copy_(0, rows, weights.addcdiv_(mean, root, value=-group["lr"] / (1 - first**count)))
+
+
+@torch.no_grad()
+def clip(net: torch.nn.Module, most: float) -> None:
+    """Scale all gradients down so that together they are no longer than `most`, those by row included."""
+    lengths = []
+    for parameter in net.parameters():
+        if parameter.grad is not None:
+            if parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+            lengths.append(parameter.grad.values() if parameter.grad.is_sparse else parameter.grad)
+    if lengths:
+        norm = torch.nn.utils.get_total_norm(lengths)
+        factor = torch.clamp(most / (norm + 1e-6), max=1.0)
+        for gradient in lengths:
+            gradient.mul_(factor)
 
 
 def supervised(task: Trainable) -> Objective:

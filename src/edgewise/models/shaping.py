@@ -9,7 +9,8 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
-from edgewise.models.binding import DTYPES, Function, Node, Operator, numbers, optional_numbers, plain
+from edgewise.models.binding import DTYPES, Function, Moded, Node, Operator, numbers, optional_numbers, plain
+from edgewise.models.tables import picked
 
 
 def reshape(node: Node) -> Function:
@@ -121,7 +122,7 @@ def _indices(taken: range, x: Tensor) -> Tensor:
     return torch.tensor(list(taken), dtype=torch.int64, device=x.device)
 
 
-def gather(node: Node) -> Function:
+def gather(node: Node) -> Function | Moded:
     axis, fixed = node.attribute("axis", 0), node.constant(1)
     if fixed is not None and fixed.ndim == 0:
         position = int(fixed)
@@ -135,7 +136,11 @@ def gather(node: Node) -> Function:
         at = axis % x.dim()
         return x.index_select(at, indices.reshape(-1)).reshape(*x.shape[:at], *indices.shape, *x.shape[at + 1 :])
 
-    return gathered
+    def trained(x: Tensor, indices: Tensor) -> Tensor:
+        rows = picked(x, _from_front(indices, x.shape[0]) if counts_back else indices)
+        return gathered(x, indices) if rows is None else rows
+
+    return Moded(trained, gathered) if axis == 0 else gathered
 
 
 def _from_front(indices: Tensor, size: int) -> Tensor:
