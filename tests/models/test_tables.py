@@ -15,8 +15,8 @@ WORDS, WIDTH = 12, 4
 
 def network():
     """Words looked up, then a dense layer."""
-    text = f"""<ir_version: 9, opset_import: ["" : 18]>
-    words (int64[n, t] ids) => (float[n, t, 3] y) {{ e = Gather(table, ids)  y = MatMul(e, w) }}"""
+    text = """<ir_version: 9, opset_import: ["" : 18]>
+    words (int64[n, t] ids) => (float[n, t, 3] y) { e = Gather(table, ids)  y = MatMul(e, w) }"""
     proto = onnx.parser.parse_model(text)
     generator = np.random.default_rng(0)
     for name, shape in (("table", (WORDS, WIDTH)), ("w", (WIDTH, 3))):
