@@ -43,7 +43,7 @@ NOT_IN_THE_FIELD = (
     "huggingface_hub",
     "pyarrow",
 )
-WORKSHOP = ("tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting", "tuning")
+WORKSHOP = ("rows", "tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting", "tuning")
 LONGEST = 400
 
 

@@ -85,7 +85,8 @@ def openvino_call(side: Side, feed: dict[str, np.ndarray]) -> Callable[[], Any]:
             raise SystemExit(f"option {name}={value} of OpenVINO: this script doesn't know what it stands for")
         config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = int(value)
     core = engine.Core()
-    model = core.read_model(side.model)
+    # A model that OpenVINO's own tools made lies in two files, the first of which is named.
+    model = core.read_model(side.model.decode() if side.model.endswith(b".xml") else side.model)
     model.reshape({name: list(array.shape) for name, array in feed.items()})
     request = core.compile_model(model, "CPU", config).create_infer_request()
     for name, array in feed.items():
@@ -93,7 +94,25 @@ def openvino_call(side: Side, feed: dict[str, np.ndarray]) -> Callable[[], Any]:
     return lambda: request.infer(share_outputs=True).to_tuple()[0].copy()
 
 
-CALLS = {"onnxruntime": onnxruntime_call, "openvino": openvino_call}
+def litert_call(side: Side, feed: dict[str, np.ndarray]) -> Callable[[], Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=side.model, num_threads=side.threads)
+    interpreter.allocate_tensors()
+    places = {one["name"].split(":")[0].removeprefix("serving_default_"): one for one in interpreter.get_input_details()}
+    given = [(places[name]["index"], array.astype(places[name]["dtype"])) for name, array in feed.items()]
+    made = interpreter.get_output_details()[0]["index"]
+
+    def call() -> Any:
+        for place, array in given:
+            interpreter.set_tensor(place, array)
+        interpreter.invoke()
+        return interpreter.get_tensor(made)
+
+    return call
+
+
+CALLS = {"onnxruntime": onnxruntime_call, "openvino": openvino_call, "litert": litert_call}
 
 
 def answer(pipe: Connection, side: Side, feed: dict[str, np.ndarray], cores: tuple[int, ...]) -> None:

@@ -18,6 +18,7 @@ from edgewise.interrupts import interruptible
 from edgewise.models import Intake
 from edgewise.recipe import epochs, parse
 from edgewise.records import Device, Study, Trial
+from edgewise.search import beside as others
 from edgewise.search.account import effects, widths
 from edgewise.search.asked import Asked, chosen_engines, left_out, usual_epochs, versions
 from edgewise.search.climb import INT8
@@ -25,7 +26,7 @@ from edgewise.search.origin import Teacher, dense_of, structure_of
 from edgewise.search.pace import SURVEY_SECONDS, Progress, minutes, pruning_seconds, training_seconds, trial_seconds
 from edgewise.search.packing import packed, plain_package
 from edgewise.search.store import key, write
-from edgewise.search.verdict import self_labelled
+from edgewise.search.verdict import opened, self_labelled
 from edgewise.search.verdict import verdict as judged
 from edgewise.types import Budget
 
@@ -70,6 +71,7 @@ def fit(
     seed: int = 0,
     timing_seconds: float = 90.0,
     table_seconds: float = 90.0,
+    beside: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> Result:
     """Find the most accurate form of `model` that meets `budget` on `device`.
@@ -83,13 +85,16 @@ def fit(
     as many as make 1,500 steps (at most 60).
     seed: of everything that draws at random. timing_seconds: the longest that the verdict's interleaved timing may take to come within 1 %
     (a candidate's gets half); what is wider after that is called inconclusive. table_seconds: about how long the latency table may take,
-    which pruning is planned by; the less, the coarser.
+    which pruning is planned by; the less, the coarser. beside: .onnx files that other tools made of the same model: each is measured on its
+    fastest engine as the verdict measures what was chosen, and stands beside it in the report.
 
     Raises InvalidInput and its kind for what was given. A missed budget is no error here: `result.met` is False.
     """
     trained = usual_epochs(task) if epochs is None else epochs
     here = device or devices.local()
-    asked = Asked(budget, here, threads, chosen_engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "")
+    asked = Asked(
+        budget, here, threads, chosen_engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "", (), tuple(beside)
+    )  # fmt: skip
     return _found(model, task, [asked], progress)[0]
 
 
@@ -137,6 +142,7 @@ def family(
     seed: int = 0,
     timing_seconds: float = 90.0,
     table_seconds: float = 90.0,
+    beside: Sequence[str | Path] = (),
     progress: Progress | None = None,
 ) -> tuple[Result, ...]:
     """`fit` for several speedups in one run: each model is pruned from the one before and trained on, so that they share most of the work.
@@ -156,7 +162,7 @@ def family(
     many = tuple(
         Asked(
             replace(base, speedup=target), device or devices.local(), threads, chosen_engines(engines), out, weights, trained, seed,
-            timing_seconds, table_seconds, "", targets,
+            timing_seconds, table_seconds, "", targets, tuple(beside),
         )
         for target in targets
     )  # fmt: skip
@@ -175,12 +181,14 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
     with interruptible() as check, tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as open_until_done:
         source, dense = dense_of(model, task, many[0].weights)
         task = tasks.bound(task, dense.signature)
+        named = others.read(many[0].beside, dense)
         folder = Path(out) / "study" if out is not None else Path(scratch)
         teacher: Teacher | None = None
         searched: list[Result | _Searched] = []
         for asked in many:
             store = search.Store(folder, check, asked.member / "study.json" if asked.family and asked.member else None)
-            study_key = key(*_origin(dense, task, asked), asked.budget, asked.epochs, asked.recipe, asked.family)
+            told = [(name, graph.sha256) for name, graph, _ in named]
+            study_key = key(*_origin(dense, task, asked), asked.budget, asked.epochs, asked.recipe, asked.family, *([told] if told else []))
             done = _finished(store, study_key, asked)
             if done is not None:
                 searched.append(done)
@@ -192,7 +200,7 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
                 teacher = one.climb.maker.supplies["teacher"]
                 open_until_done.callback(teacher.close)
             searched.append(one)
-        return tuple(one if isinstance(one, Result) else _judged(one) for one in searched)
+        return tuple(one if isinstance(one, Result) else _judged(one, named) for one in searched)
 
 
 @dataclass
@@ -301,11 +309,12 @@ def _recipe_seconds(asked: Asked, operations: int, samples: int) -> float:
     return survey_s + table_s + sum(training_seconds(operations, count * samples) for step in steps if (count := epochs(step)))
 
 
-def _judged(one: _Searched) -> Result:
-    """The verdict, the package, the report."""
+def _judged(one: _Searched, named: Sequence[others.Named]) -> Result:
+    """The verdict, what is held beside, the package, the report."""
     asked, climb, study = one.asked, one.climb, one.study
     climb.pace.begin("the verdict: interleaved timing, and the test split, read once")
     verdict = judged(climb, one.chosen, one.task, study.device, asked.timing_seconds)
+    held = others.measured(climb, opened(one.task, climb), named, asked.timing_seconds) if named else ()
     study = replace(
         study,
         trials=tuple(climb.trials),
@@ -314,6 +323,7 @@ def _judged(one: _Searched) -> Result:
         notes=(*study.notes, *climb.notes),
         tables=tuple(climb.tables.values()),
         plans=tuple(climb.plans),
+        beside=held,
     )
     graph = climb.graphs[one.chosen.key]
     best, study = packed(graph, one.task, study, one.chosen, asked.seed, climb.bench.forms(graph, one.chosen.execution))

@@ -5,6 +5,7 @@ Floor 0, beside `types`: the nouns that flow between rooms are there, what is ke
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -86,12 +87,8 @@ class Device:
     @property
     def key(self) -> str:
         """What a measurement is cached under: same hardware and engines, same key. The name and the peaks don't count."""
-        import hashlib
-
-        text = repr(
-            (self.arch, self.cpu, self.cores, self.isa, self.memory_bytes // 2**28, self.os, sorted(self.backends.items()), self.address)
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        told = (self.arch, self.cpu, self.cores, self.isa, self.memory_bytes // 2**28, self.os, sorted(self.backends.items()), self.address)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -243,6 +240,19 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another tool's model, measured as the verdict measures ours, on the engine where it is fastest."""
+
+    name: str
+    execution: Execution
+    speedup: Speedup
+    quality: Quality
+    drop: PairedDifference
+    size_bytes: int  # of its file
+    shapes: tuple[ShapeSpeedup, ...] = ()  # as in Trial
+
+
+@dataclass(frozen=True)
 class Study:
     """All of a `fit`: what was asked, on what, every trial, and the verdict. On disk it is `study.json` and `trials/*.json`."""
 
@@ -263,6 +273,7 @@ class Study:
     plans: tuple[PruningPlan, ...] = ()
     steps: tuple[StepEffect, ...] = ()  # of the chosen recipe, in order; the first is the model as it came
     widths: tuple[PartWidth, ...] = ()  # of the chosen model, where its recipe prunes
+    beside: tuple[Beside, ...] = ()  # models of other makers that were held beside
 
     def trial(self, key: str) -> Trial:
         return next(trial for trial in self.trials if trial.key == key)
@@ -369,15 +380,12 @@ class PruningPlan:
 
 @dataclass(frozen=True)
 class StepEffect:
-    """The model after one step of the chosen recipe: what that cost, and what it gained. Validation split; quick timing, one race.
-
-    speedup: over the reference, run as the chosen model is. None where the engine can't run what the step left.
-    """
+    """The model after one step of the chosen recipe: what that cost, and what it gained. Validation split; quick timing, one race."""
 
     step: str  # its text; "" is the model as it came
     seconds: float  # that the step took
     quality: Interval
-    speedup: Interval | None
+    speedup: Interval | None  # over the reference, run as the chosen model is; None where the engine can't run what the step left
     operations: int  # multiply-accumulates of one sample
     parameters: int
 

@@ -13,7 +13,7 @@ import torch
 
 from edgewise import devices
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.models.tables import gradients_by_row
+from edgewise.rows import gradients_by_row
 from edgewise.types import Inputs, Split
 
 Batch = tuple[Inputs, np.ndarray | None]
@@ -84,7 +84,7 @@ def make_optimizer(net: torch.nn.Module, name: str, rate: float, momentum: float
 class RowwiseAdamW(torch.optim.AdamW):
     """AdamW that leaves the rows of a table alone which no sample of the batch named: their moments don't fade, their weights don't decay.
 
-    torch.optim.SparseAdam's rule, with decay; it goes by whether a gradient is sparse (see `models.tables`).
+    torch.optim.SparseAdam's rule, with decay; it goes by whether a gradient is sparse (see `edgewise.rows`).
     """
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     from edgewise.fitting import family, fit
 
     task = given.named_task(arguments)
-    searching = derive.options(fit, panel="Search", leave_out=("device", "out", "progress", "weights"))
+    searching = derive.options(fit, panel="Search", leave_out=("device", "out", "progress", "weights", "beside"))
     budget, pictures = budget_options(), given.task_options(task)
 
     def command(
@@ -39,6 +39,12 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        beside: Annotated[
+            list[Path] | None,
+            typer.Option(
+                help="An .onnx file that another tool made of the same model, to be measured beside; may be given again.", metavar="FILE"
+            ),
+        ] = None,
         **options: Any,
     ) -> None:
         """Find the most accurate form of a model that meets a budget on this device, prove it, and pack it.
@@ -61,7 +67,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         writable(out)
         made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
-        arguments = {"budget": asked, "weights": weights, **derive.collect(searching, options)}
+        arguments = {"budget": asked, "weights": weights, "beside": tuple(beside or ()), **derive.collect(searching, options)}
         if len(speedups) > 1:
             finish_family(search(family, model, made, out, {"speedups": speedups, **arguments}), out)
         else:

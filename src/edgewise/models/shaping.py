@@ -10,7 +10,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor
 
 from edgewise.models.binding import DTYPES, Function, Moded, Node, Operator, numbers, optional_numbers, plain
-from edgewise.models.tables import picked
+from edgewise.rows import picked
 
 
 def reshape(node: Node) -> Function:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgewise.errors import InvalidInput
 from edgewise.records import Study, Verdict
-from edgewise.report import charts, document, environment, family_chart, figures, numbers, predictions, tables, words
+from edgewise.report import beside, charts, document, environment, family_chart, figures, numbers, predictions, shapes, tables, words
 from edgewise.report.figures import Figure
 from edgewise.report.markup import Markup, join, tag
 
@@ -55,6 +55,7 @@ def _members(studies: Sequence[Study]) -> Markup:
     head = ("Asked", "Reached", metric, "Change, points", "Size", "Peak memory", "Outcome")
     dense = next((_dense_row(study.verdict, metric) for study in studies if study.verdict), None)
     rows = [_member_row(study, number, metric) for number, study in enumerate(studies, 1)]
+    rows += [beside.row(one, metric) for one in beside.of(studies)]
     return tables.table("The members, on the test split", head, [row for row in (dense, *rows) if row is not None], "cards members")
 
 
@@ -81,7 +82,7 @@ def _member_row(study: Study, number: int, metric: str) -> Markup:
         return tag("tr", name, *none, tag("td", tables.state("no verdict yet", "plain"), data_label="Outcome"), **attributes)
     outcome = tables.state("met", "good") if verdict.met else tables.state("missed", "bad")
     cells = (
-        tables.cell(figures.speedup(verdict.speedup), "Reached"),
+        tables.cell(figures.speedup(verdict.speedup), "Reached", more=shapes.each(verdict.shapes)),
         tables.cell(figures.quality(verdict.quality), metric),
         tables.cell(figures.drop(verdict.drop), "Change, points"),
         tables.cell(figures.size(verdict.measurement.size_bytes), "Size"),
@@ -93,10 +94,11 @@ def _member_row(study: Study, number: int, metric: str) -> Markup:
 
 def _tradeoffs(studies: Sequence[Study]) -> Markup:
     metric = studies[0].data.metric
+    others = " Squares are other tools' models, measured as the members were." if beside.of(studies) else ""
     lead = (
         f"Up and to the right is better: what each member lost of {metric}, against how much faster it is than the dense model. Members "
         "stand where the verdict measured them, on the test split; the lines through a point are both 95 % intervals. Faint points are "
-        "trials of the search, on the validation split. Hover or focus a member for its figures; Enter goes to its row."
+        f"trials of the search, on the validation split.{others} Hover or focus a member for its figures; Enter goes to its row."
     )
     drawing = charts.responsive(lambda width: family_chart.chart(studies, width), wide=760)
     return join([tag("p", lead, class_="lead"), tag("figure", drawing)])

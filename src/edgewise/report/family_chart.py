@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgewise.records import Interval, Study, Trial
-from edgewise.report import charts, figures, numbers, words
+from edgewise.records import Beside, Interval, Study, Trial
+from edgewise.report import beside, charts, figures, numbers, words
 from edgewise.report.charts import Box, Plot, line, text
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.scale import Scale, linear_range, log_range
@@ -51,15 +51,24 @@ def allowed(studies: Sequence[Study]) -> float:
     return min((budget.allowed_drop(verdict.reference_quality.value.value) for budget, verdict in judged), default=1.0)
 
 
-def _frame(found: Sequence[Member], tried: Sequence[tuple[Trial, float, float]], limit: float, width: int, height: int) -> Plot:
-    """Holds every member. Trials that lost far more than any of them, and a limit that is nowhere near, would press all into a line."""
-    ys = [0.0, *(end for member in found for end in (member.change.low, member.change.high))]
+def _frame(
+    found: Sequence[Member],
+    others: Sequence[Beside],
+    tried: Sequence[tuple[Trial, float, float]],
+    limit: float,
+    width: int,
+    height: int,
+) -> Plot:
+    """Holds every member and what is beside them. Trials that lost far more, and a limit far away, would press all into a line."""
+    changes = [*(member.change for member in found), *(one.drop.difference for one in others)]
+    speeds = [*(member.speedup for member in found), *(one.speedup.ratio for one in others)]
+    ys = [0.0, *(end for change in changes for end in (change.low, change.high))]
     if limit <= FAR * (max(ys) - min(ys)):
         ys.append(-limit)
     least = min(ys) - 0.6 * max(max(ys) - min(ys), 0.01)
     ys += [change for _, _, change in tried if change >= least]
     xs = [1.0, *(member.study.budget.speedup or 1.0 for member in found), *(speed for _, speed, _ in tried)]
-    xs += [end for member in found for end in (member.speedup.low, member.speedup.high)]
+    xs += [end for speed in speeds for end in (speed.low, speed.high)]
     low, high = linear_range(ys, pad=0.12, least=0.004)
     x_low, x_high = log_range(xs, pad=0.1)
     return Plot(Scale(x_low, x_high, 56, width - 14, log=True), Scale(low, high, height - 46, 56))
@@ -132,9 +141,10 @@ def _draw_trial(x: float, y: float, trial: Trial) -> Markup:
     return tag("g", tag("title", figures.name(trial)), charts.marker(0, x, y, 3))
 
 
-def _labels(plot: Plot, found: Sequence[Member], tried: Sequence[tuple[float, float]]) -> Markup:
+def _labels(plot: Plot, found: Sequence[Member], others: Sequence[Beside], tried: Sequence[tuple[float, float]]) -> Markup:
     """Names where they cover the least."""
     spots = [(member.speedup.value, member.change.value, words.member(member.study)) for member in found] + [(1.0, 0.0, "dense")]
+    spots += [(one.speedup.ratio.value, one.drop.difference.value, charts.cut(one.name, 20)) for one in others]
     taken: list[Box] = [(plot.x(x) - 8, plot.y(y) - 8, plot.x(x) + 8, plot.y(y) + 8) for x, y, _ in spots]
     taken += [(x - 4, y - 4, x + 4, y + 4) for x, y in tried]
     taken += [(plot.x(m.speedup.value) - 2, plot.y(m.change.high), plot.x(m.speedup.value) + 2, plot.y(m.change.low)) for m in found]
@@ -146,12 +156,14 @@ def _labels(plot: Plot, found: Sequence[Member], tried: Sequence[tuple[float, fl
     return join(parts)
 
 
-def _legend(found: Sequence[Member], tried: bool, left: float, top: float, right: float) -> tuple[Markup, float]:
+def _legend(found: Sequence[Member], others: bool, tried: bool, left: float, top: float, right: float) -> tuple[Markup, float]:
     entries = [(tag("g", charts.marker(3, 0, 0, 4.5), class_="s5"), "dense")]
     if any(member.met for member in found):
         entries.append((tag("g", charts.marker(0, 0, 0, 4.75), class_="s0"), "budget met"))
     if any(not member.met for member in found):
         entries.append((tag("g", charts.marker(2, 0, 0, 4.75), class_="s1 hollow"), "budget missed"))
+    if others:
+        entries.append((tag("g", charts.marker(beside.SERIES, 0, 0, 4.75), class_=charts.colour(2)), "another tool's"))
     if tried:
         entries.append((tag("g", charts.marker(0, 0, 0, 3), class_="s5 faint"), "trial, validation"))
     return charts.legend(entries, left, top, right)
@@ -165,14 +177,14 @@ def _tick(change: float, fine: bool) -> str:
 
 def chart(studies: Sequence[Study], width: int) -> Markup:
     """The chart; each member is a link to its row."""
-    found, tried, limit = members(studies), trials(studies), allowed(studies)
+    found, others, tried, limit = members(studies), beside.of(studies), trials(studies), allowed(studies)
     metric = charts.cut(studies[0].data.metric, 18)
     title = f"Change of {metric} against speedup"
     height = round(width * (0.62 if width > 400 else 1.05))
     if not found:
         return charts.drawing(width, 72, title, text(16, 24, title, class_="title"), text(16, 56, "No member has come to a verdict yet."))
-    legend_height = _legend(found, bool(tried), 16, 0, width - 8)[1]
-    plot = _frame(found, tried, limit, width, round(height - legend_height))
+    legend_height = _legend(found, bool(others), bool(tried), 16, 0, width - 8)[1]
+    plot = _frame(found, others, tried, limit, width, round(height - legend_height))
     left, _, right, bottom = plot.box
     inside = [(speed, change, trial) for trial, speed, change in tried if change >= plot.y.low]
     spots = [(plot.x(speed), plot.y(change)) for speed, change, _ in inside]
@@ -196,7 +208,8 @@ def chart(studies: Sequence[Study], width: int) -> Markup:
         tag("g", *(_draw_trial(x, y, trial) for (x, y), (_, _, trial) in zip(spots, inside, strict=True)), class_="s5 faint"),
         tag("path", d=path, class_="leader"),
         tag("g", tag("title", "the dense model"), charts.marker(3, plot.x(1), plot.y(0), 5.5), class_="s5"),
+        beside.marks(plot, others),
         join(_draw_member(plot, member) for member in found),
-        _labels(plot, found, spots),
-        _legend(found, bool(tried), 16, height - legend_height + 10, width - 8)[0],
+        _labels(plot, found, others, spots),
+        _legend(found, bool(others), bool(tried), 16, height - legend_height + 10, width - 8)[0],
     )

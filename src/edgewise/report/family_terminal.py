@@ -10,7 +10,7 @@ from rich.text import Text
 
 from edgewise.errors import InvalidInput
 from edgewise.records import Study
-from edgewise.report import figures, numbers, words
+from edgewise.report import beside, charts, figures, numbers, words
 from edgewise.report.cells import STATES, grid, short, text
 from edgewise.report.figures import Figure
 from edgewise.report.markup import clean
@@ -40,6 +40,15 @@ def family_table(studies: Sequence[Study]) -> RenderableType:
         )
     for study in studies:
         shown.add_row(*_row(study))
+    for one in beside.of(studies):
+        shown.add_row(
+            text(charts.cut(one.name, 20), "dim"),
+            short(figures.speedup(one.speedup)),
+            short(figures.quality(one.quality)),
+            short(figures.drop(one.drop)),
+            text(numbers.size(one.size_bytes)),
+            text(f"another tool's, on {one.execution}", "dim"),
+        )
     note = words.detectable(*studies)
     return Group(head, shown, *([text(note, "dim")] if note else []), text(words.speed_means(studies[0]), "dim"))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgewise.records import Study, Verdict
 from edgewise.report import (
+    beside,
     charts,
     document,
     figures,
@@ -99,6 +100,7 @@ def _verdict(study: Study) -> Markup:
             _tiles(study, verdict),
             tables.budget(study),
             shapes.table(verdict.shapes),
+            beside.section(study),
             tag("p", words.can_show(study), class_="note"),
             tag("p", words.speed_means(study), class_="note"),
         ]

@@ -25,7 +25,10 @@ BATCH, LEAST_EPOCHS, MOST_EPOCHS, LEAST_STEPS = 128, 8, 60, 1500
 
 @dataclass(frozen=True)
 class Asked:
-    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one."""
+    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one.
+
+    beside: files of models that are held beside what is found.
+    """
 
     budget: Budget
     device: Device
@@ -39,6 +42,7 @@ class Asked:
     table_seconds: float
     recipe: str
     family: tuple[float, ...] = ()
+    beside: tuple[str | Path, ...] = ()
 
     def __post_init__(self) -> None:
         budget, device, threads = self.budget, self.device, self.threads

@@ -19,9 +19,7 @@ from edgewise.types import Execution
 def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_seconds: float) -> Verdict:
     """The chosen model against the reference: fresh interleaved timing, and the test split, opened here and nowhere else."""
     graph, bench, reference = climb.graphs[chosen.key], climb.bench, climb.reference.subject
-    open_task = task.unsealed()
-    if open_task.split("test").targets is None:
-        open_task = self_labelled(open_task, climb.dense, [reference.execution.backend], reference.execution.threads, ("test",))
+    open_task = opened(task, climb)
     split = open_task.split("test")
     dense_outputs = bench.answers(climb.dense, reference.execution, split)
     chosen_outputs = bench.answers(graph, chosen.execution, split)
@@ -61,6 +59,14 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         summary="",
         shapes=bench.told(climb.reference.subjects, speedups),
     )
+
+
+def opened(task: Any, climb: Climb) -> Any:
+    """The task with its test split, labelled by the dense model where nobody else did."""
+    execution, open_task = climb.reference.subject.execution, task.unsealed()
+    if open_task.split("test").targets is None:
+        return self_labelled(open_task, climb.dense, [execution.backend], execution.threads, ("test",))
+    return open_task
 
 
 def self_labelled(task: Any, dense: Graph, names: Sequence[str], threads: int, splits: Sequence[str]) -> Any:

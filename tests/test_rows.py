@@ -7,7 +7,7 @@ import torch
 
 from edgewise.graph import Graph
 from edgewise.models.network import Network
-from edgewise.models.tables import gradients_by_row
+from edgewise.rows import gradients_by_row
 from edgewise.steps import RowwiseAdamW, clip
 
 WORDS, WIDTH = 12, 4

@@ -16,8 +16,8 @@ _MARK = "gradient_by_row"
 def gradients_by_row(net: nn.Module) -> Iterator[None]:
     """Inside, the gradient of a table whose rows are picked comes as a sparse tensor of these rows, in training mode.
 
-    A table of 30,000 words is half of a small encoder, and a batch names some hundred of them: to fill, measure and apply a gradient of
-    zeros took longer than the rest of a step. Where a table is used otherwise too (tied weights), torch adds both, and it is dense.
+    A table of 30,000 words is half of a small encoder, and a batch names some hundred of them: a gradient of zeros needn't be filled,
+    measured and applied. Where a table is used otherwise too (tied weights), torch adds both, and it is dense.
     """
     inner = [module for module in net.modules() if isinstance(module, nn.Embedding) and not module.sparse and module.max_norm is None]
     marked = [parameter for parameter in net.parameters() if parameter.ndim == 2 and parameter.requires_grad]
