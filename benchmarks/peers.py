@@ -50,13 +50,14 @@ def every(dense: Graph, calibration: list[Inputs], threads: int = 1) -> Iterator
             yield f"{name} → {engine}", graph, ew.Execution(engine, "fp32", threads)
 
 
-def nncf(dense: Graph, calibration: list[Inputs], preset: str = "performance") -> Graph:
+def nncf(dense: Graph, calibration: list[Inputs], preset: str = "performance", model_type: str | None = None) -> Graph:
     import nncf as tool
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     samples = tool.Dataset(calibration)
     chosen = tool.QuantizationPreset.MIXED if preset == "mixed" else tool.QuantizationPreset.PERFORMANCE
-    done = tool.quantize(dense.copy_proto(), samples, preset=chosen, subset_size=len(calibration))
+    kind = None if model_type is None else tool.ModelType(model_type)
+    done = tool.quantize(dense.copy_proto(), samples, preset=chosen, subset_size=len(calibration), model_type=kind)
     return Graph.from_proto(done)
 
 

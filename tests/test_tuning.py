@@ -210,6 +210,13 @@ def test_bf16_learns_too(base: Path) -> None:
     assert all(parameter.dtype == torch.float32 for parameter in found.model.parameters())
 
 
+def test_the_average_of_the_weights_is_what_is_kept(base: Path) -> None:
+    plain, averaged = (tune(base, Words(), **{**QUICK, "epochs": 1, "average": average}) for average in (0.0, 0.9))
+    assert plain.record.losses == averaged.record.losses  # the way is the same
+    assert not torch.equal(logits(plain.model), logits(averaged.model))
+    assert averaged.record.asked["average"] == 0.9
+
+
 def test_what_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="the model's own folder"):
         tune(base, Words(), out=base)

@@ -4,7 +4,8 @@
 
 From the model that train.py made. Each member has to be as fast as asked at both lengths, against the dense model in true fp32 on the
 engine that is fastest at that length. The choice is `fit`'s, on 698 validation sentences; the 2,693 of dev and test are read by the
-verdicts alone. Then each package is timed by other hands (fashion/timing.py's), at both lengths. Interrupted, it goes on where it stopped.
+verdicts alone. Beside them stand what NNCF and ONNX Runtime make of the same model (`fit --beside`; nncf==3.4.0). Then each package is
+timed by other hands (fashion/timing.py's), at both lengths. Interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "fashion"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import peers
 from common import RESULTS, keep_study, record, told
 from contenders import show
 from timing import ENGINES, Side, compared
 from train import TOKENS, WORK, task, tuned
 
 import edgewise as ew
+from edgewise.graph import Graph
 from edgewise.records import ShapeSpeedup
 from edgewise.search.origin import dense_of
 
@@ -46,6 +49,7 @@ def main() -> None:
     speedups = [float(each) for each in given.speedups.split(",")]
     data = task()
     source, dense = dense_of(tuned(given.work), data, None)
+    beside = made_by_others(dense, data, given.work / "beside")
     rows: list[dict[str, Any]] = []
     for seed in range(given.seeds):
         folder = given.work / f"family-{given.epochs}-{seed}"
@@ -59,6 +63,7 @@ def main() -> None:
             epochs=given.epochs,
             seed=seed,
             table_seconds=240,
+            beside=beside,
             progress=show,
         )
         for result in results:
@@ -95,6 +100,19 @@ def main() -> None:
             "means": means,
         },
     )
+
+
+def made_by_others(dense: Graph, data: Any, folder: Path) -> list[Path]:
+    """NNCF's int8 and ONNX Runtime's dynamic int8, as .onnx files; one that is there already is taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"NNCF-int8": peers.nncf, "ORT-dynamic-int8": peers.ort_dynamic}
+    for name, make in paths.items():
+        path = folder / f"{name}.onnx"
+        if not path.exists():
+            samples = [inputs for inputs, _ in data.for_model(dense.signature).split("calibration").batches(1)][:300]
+            options = {"model_type": "transformer"} if make is peers.nncf else {}
+            make(dense, samples, **options).save(path)
+    return [folder / f"{name}.onnx" for name in paths]
 
 
 def mean(asked: float, rows: list[dict[str, Any]]) -> dict[str, Any]:

