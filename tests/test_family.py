@@ -163,6 +163,28 @@ def test_the_same_call_again_makes_nothing_again(made, monkeypatch):
 def test_a_family_of_nothing():
     with pytest.raises(InvalidInput, match="speedups is empty"):
         ew.family("model.onnx", None, speedups=[], budget=ew.Budget())
+    with pytest.raises(InvalidInput, match="1 budgets for 2 speedups"):
+        ew.family("model.onnx", types.SimpleNamespace(), speedups=[2, 4], budget=[ew.Budget()], epochs=1)
+
+
+def test_members_are_planned_by_their_own_budgets(monkeypatch):
+    """Each with its own bytes, from the fastest to the slowest, none of which drops what a slower one needs."""
+    small, large = ew.Budget(speedup=4, size_bytes=100), ew.Budget(speedup=2, size_bytes=200)
+    climb = types.SimpleNamespace(family=(large, small), budget=small, baseline=types.SimpleNamespace(measurement=None))
+    planned = []
+
+    def plan(climb, form, limits, least, own):
+        planned.append((limits, dict(least), own))
+        return pruning.Planned(limits, form, {"a": limits.size_bytes})
+
+    monkeypatch.setattr(pruning, "best_form", lambda climb, member: types.SimpleNamespace())
+    monkeypatch.setattr(pruning.Limits, "left", lambda limits, form: 2.0)
+    monkeypatch.setattr(pruning, "_plan", plan)
+    chain = pruning.planned(climb, pruning.asked_limits(climb))
+    assert [one.limits for one in chain] == [pruning.Limits(2, 200), pruning.Limits(4, 100)]
+    assert planned == [(pruning.Limits(4, 100), {}, True), (pruning.Limits(2, 200), {"a": 100}, False)]
+    climb.budget = large  # the slower one goes by the same plans, and ends with its own
+    assert [one.limits for one in pruning.planned(climb, pruning.asked_limits(climb))] == [pruning.Limits(2, 200)]
 
 
 def test_a_member_out_of_reach_is_the_one_before_it(monkeypatch):

@@ -34,7 +34,7 @@ from edgewise.search.origin import dense_of
 NAME = "sst2-family"
 # Points that may be lost, and bytes that the file may have.
 BAR = {3.0: (0.3, 24e6), 6.0: (0.6, 14e6), 12.0: (1.0, 9e6), 18.0: (1.8, 7e6)}
-BUDGET = ew.Budget(max_drop=max(points for points, _ in BAR.values()) / 100)  # of all members; each is held against its own bar
+MOST = max(points for points, _ in BAR.values()) / 100  # what any member may lose; each is held against its own bar
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
             source,
             data,
             speedups=speedups,
-            budget=BUDGET,
+            budget=[ew.Budget(max_drop=MOST, size_bytes=int(BAR[each][1]) if each in BAR else None) for each in speedups],
             threads=1,
             out=folder,
             epochs=given.epochs,

@@ -132,7 +132,7 @@ def family(
     task: TrainingTask,
     *,
     speedups: Sequence[float],
-    budget: Budget | None = None,
+    budget: Budget | Sequence[Budget] | None = None,
     device: Device | None = None,
     threads: int | None = None,
     engines: Sequence[str] | None = None,
@@ -147,24 +147,27 @@ def family(
 ) -> tuple[Result, ...]:
     """`fit` for several speedups in one run: each model is pruned from the one before and trained on, so that they share most of the work.
 
-    speedups: ascending order is not needed. budget: what else binds every member; its own speedup is ignored. epochs: for each member.
+    speedups: ascending order is not needed. budget: what else binds every member, or one for each of `speedups`, where faster ones have to
+    be smaller too; their own speedups are ignored. epochs: for each member.
     out: members go to folders in it, 2x/ and so on, the trials that they share to out/study, a page of them all to out/report.html. The
     test split is read after the last choice.
     The other arguments are those of `fit`.
 
     Returns a `Result` for each speedup, ascending. Raises InvalidInput and its kind.
     """
-    targets = tuple(sorted(set(speedups)))
-    if not targets:
+    if not speedups:
         raise InvalidInput("speedups is empty; give one or more, as [2, 4, 8]")
+    each = [budget or Budget()] * len(speedups) if budget is None or isinstance(budget, Budget) else list(budget)
+    if len(each) != len(speedups):
+        raise InvalidInput(f"{len(each)} budgets for {len(speedups)} speedups; give one for all, or one for each")
+    targets = {speed: replace(base, speedup=speed) for speed, base in sorted(zip(speedups, each, strict=True), key=lambda pair: pair[0])}
     trained = usual_epochs(task) if epochs is None else epochs
-    base = budget or Budget()
     many = tuple(
         Asked(
-            replace(base, speedup=target), device or devices.local(), threads, chosen_engines(engines), out, weights, trained, seed,
-            timing_seconds, table_seconds, "", targets, tuple(beside),
+            target, device or devices.local(), threads, chosen_engines(engines), out, weights, trained, seed,
+            timing_seconds, table_seconds, "", tuple(targets.values()), tuple(beside),
         )
-        for target in targets
+        for target in targets.values()
     )  # fmt: skip
     results = _found(model, task, many, progress)
     if out is not None:

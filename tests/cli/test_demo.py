@@ -34,5 +34,5 @@ def test_the_line_that_does_the_same_is_one_that_fit_reads(tmp_path: Path) -> No
     given = dict(zip(words[4::2], words[5::2], strict=True))
     options = {option.flag: option for option in fit.budget_options()}
     asked = {options[flag].name: options[flag].read(text) for flag, text in given.items() if flag in options}  # type: ignore[misc]
-    assert fit.limits(derive.collect(fit.budget_options(), asked))[0] == demo.BUDGET
+    assert fit.limits(derive.collect(fit.budget_options(), asked))[0] == (demo.BUDGET,)
     assert given["--seed"] == "3"

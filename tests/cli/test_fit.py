@@ -35,6 +35,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def budget(**given: str) -> Budget:
+    (found,) = budgets(**given)
+    return found
+
+
+def budgets(**given: str) -> tuple[Budget, ...]:
     options = budget_options()
     read = {option.name: option.read for option in options if option.read is not None}
     return limits(derive.collect(options, {name: read[name](text) for name, text in given.items()}))[0]
@@ -58,7 +63,18 @@ def test_every_limit_is_an_option() -> None:
 def test_one_speedup_is_the_budgets_and_several_a_familys(text: str, values: tuple[float, ...]) -> None:
     asked, speedups = limits({"speedups": factors(text), "max_drop": 0.02})
     assert speedups == values
-    assert asked == Budget(speedup=values[0] if len(values) == 1 else None, max_drop=0.02)
+    assert asked == (Budget(speedup=values[0] if len(values) == 1 else None, max_drop=0.02),)
+
+
+def test_members_of_a_family_may_have_budgets_of_their_own() -> None:
+    found = budgets(speedup="3,6", size_mb="24,14", max_drop="0.3%,0.6%")
+    assert found == (Budget(size_bytes=24_000_000, max_drop=0.003), Budget(size_bytes=14_000_000, max_drop=0.006))
+    assert budgets(speedup="3,6", size_mb="24") == (Budget(size_bytes=24_000_000),)
+    assert budgets(speedup="2,4", max_drop="1%rel,0.02") == (Budget(max_drop=0.01, relative_drop=True), Budget(max_drop=0.02))
+    with pytest.raises(InvalidInput, match="2 values for size-bytes and 3 for --speedup"):
+        budgets(speedup="2,4,8", size_mb="9,4")
+    with pytest.raises(InvalidInput, match="2 values for size-bytes and 0 for --speedup"):
+        budgets(size_mb="9,4")
 
 
 @pytest.mark.parametrize("text", ["", "fast", "0", "-2", "2;4", "inf", "nan"])

@@ -59,7 +59,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         holds the nearest point.
         """
         asked, speedups = limits(derive.collect(budget, options))
-        if not speedups and all(getattr(asked, name) is None for name in BINDING):
+        if not speedups and all(getattr(asked[0], name) is None for name in BINDING):
             raise InvalidInput(
                 "no budget: say what the model has to meet, by --speedup, --latency-ms, --size-mb, --memory-mb or --energy-mj "
                 "(with --max-drop for what it may cost; 1 point unless given)"
@@ -67,17 +67,21 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         writable(out)
         made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
-        arguments = {"budget": asked, "weights": weights, "beside": tuple(beside or ()), **derive.collect(searching, options)}
+        arguments: dict[str, Any] = {"weights": weights, "beside": tuple(beside or ()), **derive.collect(searching, options)}
         if len(speedups) > 1:
-            finish_family(search(family, model, made, out, {"speedups": speedups, **arguments}), out)
+            together = {"speedups": speedups, "budget": asked[0] if len(asked) == 1 else asked}
+            finish_family(search(family, model, made, out, {**together, **arguments}), out)
         else:
-            finish(search(fit, model, made, out, arguments), out)
+            finish(search(fit, model, made, out, {"budget": asked[0], **arguments}), out)
 
     return derive.with_options(command, [*budget, *searching, *pictures])
 
 
 def budget_options() -> list[derive.Option]:
-    """`Budget`'s fields as a shell wants them: --speedup 2,4,8, --max-drop 1%, 0.01 or 1%rel, and --latency-p95-ms."""
+    """`Budget`'s fields as a shell wants them: --speedup 2,4,8, --max-drop 1%, 0.01 or 1%rel, and --latency-p95-ms.
+
+    What may differ from member to member of a family takes several values too, which come as a tuple (see `limits`).
+    """
     found = []
     for option in derive.options(Budget, panel=ASKED, leave_out=("relative_drop",)):
         if option.name == "speedup":
@@ -85,7 +89,10 @@ def budget_options() -> list[derive.Option]:
             option = replace(option, metavar="NUMBER,…", help=text, read=factors, gives=lambda values: {"speedups": values})
         if option.name == "max_drop":
             text = "What may be lost of the metric: 1% or 0.01 is one point, 1%rel a share of the reference's (default 1%)"
-            option = replace(option, metavar="1%|0.01|1%rel", help=text, read=drop, gives=dict)
+            option = replace(option, metavar="1%|0.01|1%rel", help=text, read=drops, gives=dict)
+        if option.name.startswith("size_") and option.read is not None:
+            text = option.help if option.hidden else f"{option.help}. Of a family, one for all or one for each: 9,6,4"
+            option = replace(option, help=text, read=each(option.read))
         found.append(option)
         if option.name == "latency_ms":
             text = "The same of the 95th percentile"
@@ -93,11 +100,29 @@ def budget_options() -> list[derive.Option]:
     return found
 
 
-def limits(given: dict[str, Any]) -> tuple[Budget, tuple[float, ...]]:
-    """The budget, and the speedups of a family; one speedup is the budget's own."""
+def limits(given: dict[str, Any]) -> tuple[tuple[Budget, ...], tuple[float, ...]]:
+    """The budgets, one for each member where something of them differs, and the speedups of a family; one speedup is the budget's own."""
     speedups = given.get("speedups", ())
     others = {name: value for name, value in given.items() if name != "speedups"}
-    return Budget(**others, speedup=speedups[0] if len(speedups) == 1 else None), speedups
+    several = {name: value for name, value in others.items() if isinstance(value, tuple)}
+    for name, values in several.items():
+        if len(values) != len(speedups):
+            raise InvalidInput(
+                f"{len(values)} values for {name.replace('_', '-')} and {len(speedups)} for --speedup: give one for all members, or one each"
+            )
+    alone = speedups[0] if len(speedups) == 1 else None
+    members = [{name: values[number] for name, values in several.items()} for number in range(len(speedups))] if several else [{}]
+    return tuple(Budget(**{**others, **own}, speedup=alone) for own in members), speedups
+
+
+def each(read: derive.Reader) -> derive.Reader:
+    """One value as itself, several with commas between them as a tuple."""
+
+    def several(text: str) -> Any:
+        values = tuple(read(part) for part in text.split(",") if part.strip())
+        return values[0] if len(values) == 1 else values or read(text)
+
+    return several
 
 
 def factors(text: str) -> tuple[float, ...]:
@@ -106,6 +131,12 @@ def factors(text: str) -> tuple[float, ...]:
     if not values or not all(0 < value < float("inf") for value in values):
         raise ValueError(f"{text!r}: give a number above 0, or several with commas between them, as 2,4,8")
     return values
+
+
+def drops(text: str) -> dict[str, Any]:
+    """As `drop`; several, of a family, as tuples."""
+    found = [drop(part) for part in text.split(",")]
+    return found[0] if len(found) == 1 else {name: tuple(one[name] for one in found) for name in found[0]}
 
 
 def drop(text: str) -> dict[str, Any]:

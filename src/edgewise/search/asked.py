@@ -25,7 +25,7 @@ BATCH, LEAST_EPOCHS, MOST_EPOCHS, LEAST_STEPS = 128, 8, 60, 1500
 
 @dataclass(frozen=True)
 class Asked:
-    """What `fit` and its like were given; recipe: "" searches for one. family: all speedups of the run, of which the budget names one.
+    """What `fit` and its like were given; recipe: "" searches for one. family: all budgets of the run.
 
     beside: files of models that are held beside what is found.
     """
@@ -41,7 +41,7 @@ class Asked:
     timing_seconds: float
     table_seconds: float
     recipe: str
-    family: tuple[float, ...] = ()
+    family: tuple[Budget, ...] = ()
     beside: tuple[str | Path, ...] = ()
 
     def __post_init__(self) -> None:

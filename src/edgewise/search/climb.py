@@ -74,7 +74,7 @@ class Climb:
     graphs: dict[str, Graph] = field(default_factory=dict)
     epochs: int = 0  # of training after pruning; 0: nothing is trained
     seed: int = 0
-    family: tuple[float, ...] = ()  # all speedups that this run is asked for
+    family: tuple[Budget, ...] = ()  # all that this run is asked for
     table_seconds: float = 90.0
     survey: Survey | None = None  # what the parts are worth, once it was looked at
     notes: list[str] = field(default_factory=list)
@@ -171,13 +171,13 @@ def start(
     structure: Callable[[], Graph] | None = None,
     epochs: int = 0,
     seed: int = 0,
-    family: Sequence[float] = (),
+    family: Sequence[Budget] = (),
     table_seconds: float = 90.0,
 ) -> Climb:
     """Race the dense model in true fp32 on every engine of the reference set; the fastest one is 1.0x, its thread count everybody's.
 
-    structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning. family: all speedups that the
-    run is asked for, of which `budget` names one. table_seconds: about how long a latency table may take.
+    structure: gives the model's training form, where it can be trained, for `epochs` epochs after pruning. family: all budgets that the
+    run is asked for, `budget` among them. table_seconds: about how long a latency table may take.
     Raises InvalidInput when no engine of the set is installed or can run the model.
     """
     split = bench.task.split("validation")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.graph import Graph, parts
 from edgewise.measure.sizes import size_predictor
-from edgewise.types import Execution
+from edgewise.types import Budget, Execution
 
 if TYPE_CHECKING:
     from edgewise.search.climb import Climb
@@ -83,9 +83,9 @@ class Limits:
         return Limits(speedup, middle(form.size_bytes, self.size_bytes), middle(form.memory_bytes, self.memory_bytes))
 
 
-def asked_speedup(climb: Climb) -> float | None:
+def asked_speedup(climb: Climb, budget: Budget | None = None) -> float | None:
     """The factor over the reference that the budget's limits of time and energy come to; None where it has none."""
-    budget, measured = climb.budget, climb.baseline.measurement
+    budget, measured = budget or climb.budget, climb.baseline.measurement
     factors = [budget.speedup] if budget.speedup else []
     if budget.latency_ms and measured is not None:
         factors.append(measured.latency.percentile(float(budget.percentile.removeprefix("p"))) / budget.latency_ms)
@@ -94,8 +94,10 @@ def asked_speedup(climb: Climb) -> float | None:
     return max(factors, default=None)
 
 
-def asked_limits(climb: Climb) -> Limits:
-    return Limits(asked_speedup(climb), climb.budget.size_bytes, climb.budget.memory_bytes)
+def asked_limits(climb: Climb, budget: Budget | None = None) -> Limits:
+    """What `budget` comes to, or the climb's own."""
+    budget = budget or climb.budget
+    return Limits(asked_speedup(climb, budget), budget.size_bytes, budget.memory_bytes)
 
 
 @dataclass(frozen=True)

@@ -185,8 +185,8 @@ def planned(climb: Climb, limits: Limits) -> list[Planned]:
     """
     family = [limits]
     if limits.speedup is not None:
-        targets = sorted({limits.speedup, *(target for target in climb.family if target > 0)})
-        family = [replace(limits, speedup=target) for target in targets]
+        others = {one.speedup: one for one in (asked_limits(climb, budget) for budget in climb.family) if one.speedup}
+        family = sorted({**others, limits.speedup: limits}.values(), key=lambda one: one.speedup or 0.0)
     found: list[Planned] = []
     least: Mapping[str, int] = {}
     for member in reversed(family):
