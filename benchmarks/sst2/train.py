@@ -68,6 +68,7 @@ def right(graph: Graph, known: ew.tasks.TextTask, split: Literal["validation", "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--seed", type=int, default=0)
@@ -84,7 +85,7 @@ def main() -> None:
         epochs=given.epochs,
         learning_rate=given.learning_rate,
         average=given.average,
-        batch_size=32,
+        batch_size=given.batch_size,
         seed=given.seed,
         out=given.work / "tuned",
         progress=show,
@@ -98,6 +99,7 @@ def main() -> None:
         "sst2-train",
         {
             "epochs": given.epochs,
+            "batch_size": given.batch_size,
             "learning_rate": given.learning_rate,
             "average": given.average,
             "seed": given.seed,

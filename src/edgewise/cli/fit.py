@@ -108,7 +108,7 @@ def limits(given: dict[str, Any]) -> tuple[tuple[Budget, ...], tuple[float, ...]
     for name, values in several.items():
         if len(values) != len(speedups):
             raise InvalidInput(
-                f"{len(values)} values for {name.replace('_', '-')} and {len(speedups)} for --speedup: give one for all members, or one each"
+                f"{len(values)} values for {name.replace('_', '-')} and {len(speedups)} for --speedup: give one for all, or one for each"
             )
     alone = speedups[0] if len(speedups) == 1 else None
     members = [{name: values[number] for name, values in several.items()} for number in range(len(speedups))] if several else [{}]

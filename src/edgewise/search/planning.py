@@ -214,6 +214,30 @@ def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Boun
 
     Raises InvalidInput where that is out of reach: how near it comes.
     """
+    excess, times, known = _excess(form, costs, limits)
+    solution = found.solve(excess, 1.0, bounds.least, bounds.most)
+    widths = {name: width for name, width in solution.widths.items() if name in known}
+    if not solution.reachable:
+        raise InvalidInput(
+            f"{limits} is out of reach: with every part at its narrowest, {solution.predicted:.3g} times too much is predicted"
+        )
+    reached = [speedup * time({}) / time(widths) for time, speedup in zip(times, form.speedups, strict=bool(times))]
+    return widths, min(reached, default=0.0)
+
+
+def settled(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: Bounds) -> Bounds:
+    """`bounds` with each stream fixed at the width at which the network comes out best (see `Survey.settled`)."""
+    excess, _, _ = _excess(form, costs, limits)
+
+    def tell(name: str, width: int) -> None:
+        climb.pace.begin(f"{limits} with {name} at {width}, refitted")
+
+    fixed = surveyed(climb).settled(excess, 1.0, bounds.least, bounds.most, tell=tell)
+    return Bounds({**bounds.least, **fixed}, {**bounds.most, **fixed})
+
+
+def _excess(form: Form, costs: Costs, limits: Limits) -> tuple[Predict, Sequence[Predict], set[str]]:
+    """By what factor widths miss the limit that they miss most, as predicted; the times at each shape; the parts that the form knows."""
     coupling = parts(form.graph)
     known = {part.name for part in coupling.parts}
     asked: list[tuple[Predict, float]] = []
@@ -229,14 +253,7 @@ def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Boun
         own = {name: width for name, width in widths.items() if name in known}
         return max(predict(own) / allowed for predict, allowed in asked)
 
-    solution = found.solve(excess, 1.0, bounds.least, bounds.most)
-    widths = {name: width for name, width in solution.widths.items() if name in known}
-    if not solution.reachable:
-        raise InvalidInput(
-            f"{limits} is out of reach: with every part at its narrowest, {solution.predicted:.3g} times too much is predicted"
-        )
-    reached = [speedup * time({}) / time(widths) for time, speedup in zip(times, form.speedups, strict=bool(times))]
-    return widths, min(reached, default=0.0)
+    return excess, times, known
 
 
 def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], Costs, list[PruningPlan]]:
@@ -250,6 +267,7 @@ def widths_for(climb: Climb, form: Form, costs: Costs, limits: Limits, bounds: B
         climb.notes.append(
             f"pruning: {len(strange)} of {len(survey.chosen)} parts ({strange[0]}, …) aren't known in {form.recipe or 'fp32'}, and stay"
         )
+    bounds = settled(climb, form, costs, limits.tightened(MARGIN), bounds)
     plans: list[PruningPlan] = []
     tried: list[tuple[float, dict[str, int]]] = []
     for _ in range(ROUNDS):

@@ -28,6 +28,7 @@ from edgewise.search.planning import (
     costs_of,
     keep_tables,
     memory_of,
+    settled,
     shrunk,
     solved,
     surveyed,
@@ -293,7 +294,9 @@ def _between(climb: Climb, plan: Planned, limits: Limits, most: Mapping[str, int
     memo = key(*climb.bench.origin, "on the way", plan.form.recipe, str(plan.form.execution), limits, sorted(plan.widths.items()))
     kept: dict[str, int] | None = climb.bench.store.noted(memo)
     if kept is None:
-        kept = solved(plan.form, costs_of(climb, plan.form, limits), surveyed(climb), limits, Bounds(plan.widths, most))[0]
+        costs = costs_of(climb, plan.form, limits)
+        bounds = settled(climb, plan.form, costs, limits, Bounds(plan.widths, most))
+        kept = solved(plan.form, costs, surveyed(climb), limits, bounds)[0]
         climb.bench.store.note(memo, kept)
     return kept
 

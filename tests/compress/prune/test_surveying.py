@@ -101,6 +101,29 @@ def test_a_refined_solution_reaches_the_goal_and_is_nowhere_worse(found: Survey)
     assert not found.refined(predict, 0.0, rounds=1).reachable
 
 
+def test_a_stream_settles_where_the_whole_network_is_best(found: Survey) -> None:
+    """Held against every width of the ladder, each solved for and measured."""
+    predict = operations_predictor(found.network.to_graph(), found.coupling, batch=1, tokens=12)
+    goal = predict({}) / 3
+    (stream,) = (part for part in found.chosen if part.kind == "hidden")
+    lost = {}
+    for width in found.losses[stream.name]:
+        around = found.solve(predict, goal, {stream.name: width}, {stream.name: width})
+        if around.reachable:
+            lost[width] = found.measured(around.widths)
+    tried: list[int] = []
+    settled = found.settled(predict, goal, tell=lambda name, width: tried.append(width))
+    ladder = sorted(lost, reverse=True)
+    assert tried == ladder[: len(tried)] and len(tried) > 1  # from the widest down
+    (width,) = settled.values()
+    assert width == min(tried, key=lambda each: lost[each])
+    assert tried == ladder or lost[tried[-1]] >= lost[width]  # it ends with the first that is no better
+    # within bounds, and nothing where nothing is in reach
+    narrow = next(each for each in reversed(ladder) if np.isfinite(lost[each]))
+    assert found.settled(predict, goal, most={stream.name: narrow}) == {stream.name: narrow}
+    assert found.settled(predict, 0.0) == {}
+
+
 def test_prune_with_rounds() -> None:
     network = Network(encoder(width=16, heads=4, inner=32))
     done = prune(network, calibration=batches(), operations=3.0, samples=80, rounds=1)

@@ -145,7 +145,8 @@ def _solved(
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     factor = _number(name, asked, 1.0, float("inf"))
     now = predict({part.name: part.units for part in found.coupling.parts})
-    solution = found.refined(predict, now / factor, rounds=rounds, progress=tell)
+    fixed = found.settled(predict, now / factor, tell=lambda part, width: tell(f"{name} {factor:g}x with {part} at {width}", 0.5))
+    solution = found.refined(predict, now / factor, fixed, fixed, rounds=rounds, progress=tell)
     if not solution.reachable:
         least = now / solution.predicted
         raise InvalidInput(f"{name}={factor:g} is out of reach: with every part at its narrowest it is {least:.3g}x; ask for less")

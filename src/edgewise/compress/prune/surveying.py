@@ -101,6 +101,42 @@ class Survey:
             found, lost = other, measured
         return replace(found, loss=lost, exact=False)
 
+    def settled(
+        self,
+        predict: Callable[[Mapping[str, int]], float],
+        target: float,
+        least: Mapping[str, int] | None = None,
+        most: Mapping[str, int] | None = None,
+        *,
+        tell: Callable[[str, int], None] | None = None,
+    ) -> dict[str, int]:
+        """The width of each stream at which the network that is solved for around it, refitted, comes out best. Empty where there is none.
+
+        What a stream loses is bounded (an answer can't be more than wrong), and it saves time everywhere: by losses that add up, all of it
+        goes before anything else does. So it is narrowed for as long as the whole network gets better, each time measured as it will be.
+        tell: called with what is tried.
+        """
+        settled: dict[str, int] = {}
+        for part in self.chosen:
+            if part.kind != "hidden":
+                continue
+            low, high = (least or {}).get(part.name, 0), (most or {}).get(part.name, part.units)
+            best = float("inf")
+            for width in sorted((w for w in self.losses[part.name] if low <= w <= high), reverse=True):
+                fixed = {**settled, part.name: width}
+                found = self.solve(predict, target, {**(least or {}), **fixed}, {**(most or {}), **fixed})
+                if not found.reachable:
+                    continue
+                if tell:
+                    tell(part.name, width)
+                lost = self.measured(found.widths)
+                if not lost < best:  # nor where nothing is left to normalise
+                    break
+                best, chosen = lost, width
+            if best < float("inf"):
+                settled[part.name] = chosen
+        return settled
+
     def measured(self, widths: Mapping[str, int]) -> float:
         """The divergence of the network of these widths, its weights repaired."""
         keep = {part.name: self.ranking[part.name].keep(widths[part.name]) for part in self.chosen if widths[part.name] < part.units}
