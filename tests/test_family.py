@@ -46,8 +46,11 @@ def made(tmp_path_factory):
         chosen, judged = search.Climb.chosen, verdict.verdict
         patch.setattr(search.Climb, "chosen", lambda *a, **k: (order.append("chosen"), chosen(*a, **k))[1])
         patch.setattr("edgewise.fitting.judged", lambda *a, **k: (order.append("test split"), judged(*a, **k))[1])
+        trained = []
+        tidy = search.Store.tidy
+        patch.setattr(search.Store, "tidy", lambda self: (trained.extend((self.folder / "training").iterdir()), tidy(self))[1])
         results = ew.family(net, task, speedups=SPEEDUPS[::-1], budget=ew.Budget(max_drop=0.5), out=folder / "out", **ASKED)
-    return results, folder / "out", order, (net, task)
+    return results, folder / "out", order, (net, task), trained
 
 
 def by_operations(patch):
@@ -85,7 +88,7 @@ def by_operations(patch):
 
 
 def test_every_member_gets_what_it_was_asked_for(made):
-    results, _, _, _ = made
+    results, *_ = made
     assert [result.study.budget.speedup for result in results] == list(SPEEDUPS)
     for result, asked in zip(results, SPEEDUPS, strict=True):
         assert result.met, result.study.verdict.summary
@@ -94,19 +97,19 @@ def test_every_member_gets_what_it_was_asked_for(made):
 
 
 def test_each_member_goes_on_from_the_one_before(made):
-    results, folder, _, _ = made
+    results, folder, _, _, trained = made
     recipes = [result.study.trial(result.study.verdict.trial).recipe for result in results]
     for before, after in pairwise(recipes):
         assert after.startswith(before)
     stages = [step.name for step in parse(recipes[-1]).steps]
     assert stages == ["prune", "distill"] * 4  # 4.5x is more than twice 2x: it goes in two stages
-    # What they share was made once.
-    kept = {path.name for path in (folder / "study" / "training").iterdir()}
-    assert len(kept) == stages.count("distill")
+    # What they share was made once, and what it was made with is gone.
+    assert len(trained) == stages.count("distill")
+    assert not (folder / "study" / "training").exists() and not (folder / "study" / "answers").exists()
 
 
 def test_a_stage_that_lost_far_too_much_is_the_last(made, monkeypatch):
-    results, _, _, (_, task) = made
+    results, _, _, (_, task), _ = made
     recipe = results[-1].study.trial(results[-1].study.verdict.trial).recipe
     steps = [str(step) for step in parse(recipe).steps]
     looked = []
@@ -128,7 +131,7 @@ def test_no_choice_comes_after_a_look_at_the_test_split(made):
 
 
 def test_what_lies_in_the_folders(made):
-    results, folder, _, _ = made
+    results, folder, *_ = made
     for result, asked in zip(results, SPEEDUPS, strict=True):
         member = folder / f"{asked:g}x"
         assert ew.package.open(member / "model.edgew").content_id == result.best.content_id
@@ -151,7 +154,7 @@ def test_what_each_step_did_and_what_is_left_of_the_parts(made):
 
 
 def test_the_same_call_again_makes_nothing_again(made, monkeypatch):
-    results, folder, _, (net, task) = made
+    results, folder, _, (net, task), _ = made
     page = (folder / "report.html").read_bytes()
     (folder / "report.html").unlink()
     monkeypatch.setattr(search, "start", lambda *a, **k: pytest.fail("searched again"))

@@ -203,7 +203,9 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
                 teacher = one.climb.maker.supplies["teacher"]
                 open_until_done.callback(teacher.close)
             searched.append(one)
-        return tuple(one if isinstance(one, Result) else _judged(one, named) for one in searched)
+        results = tuple(one if isinstance(one, Result) else _judged(one, named) for one in searched)
+        store.tidy()
+        return results
 
 
 @dataclass
@@ -270,7 +272,8 @@ def _searched(
         table_seconds=asked.table_seconds,
     )  # fmt: skip
     climb.notes += left_out(names)
-    climb.maker.supplies["teacher"] = teacher or Teacher(dense, climb.baseline.execution, structure=climb.maker.structure)
+    own = Teacher(dense, climb.baseline.execution, structure=climb.maker.structure, answers=store.folder / "answers")
+    climb.maker.supplies["teacher"] = teacher or own
     study = Study(
         format=STUDY_FORMAT,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

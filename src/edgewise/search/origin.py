@@ -111,12 +111,19 @@ class Teacher:
     """The dense model as a function of inputs, on the engine where it is fastest; loaded when it is first asked. It can be looked into.
 
     It remembers what it answered: stages of one training, and the members of a family, see the same batches epoch by epoch, and a call
-    of the dense model is a third of a step that trains a narrow one.
+    of the dense model is a third of a step that trains a narrow one. answers: a folder where its answers to texts may be kept.
     """
 
     def __init__(
-        self, dense: Graph, execution: Execution, most_bytes: int = 2**28, *, structure: Callable[[], Graph] | None = None
+        self,
+        dense: Graph,
+        execution: Execution,
+        most_bytes: int = 2**28,
+        *,
+        structure: Callable[[], Graph] | None = None,
+        answers: Path | None = None,
     ) -> None:
+        self.answers = answers
         self._dense, self._execution = dense, replace(backends.plain(execution), threads=devices.cores())
         self._structure = structure or (lambda: dense)
         self._runner: Runner | None = None

@@ -5,12 +5,14 @@ FOLDER/trials/KEY.json       one trial
 FOLDER/models/KEY.onnx       the graph that a recipe made
 FOLDER/models/KEY.form       an engine's own form of one
 FOLDER/notes/KEY.json        intermediate results that took long
+FOLDER/training/, answers/   what trainings go on from, until the search is over
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,11 @@ class Store:
     def close(self, study: Study) -> None:
         self._check()
         write(self._record, to_json(study))
+
+    def tidy(self) -> None:
+        """Let go of what only an unfinished search needs: checkpoints of trainings that are over, and what their teacher answered."""
+        for part in ("training", "answers"):
+            shutil.rmtree(self.folder / part, ignore_errors=True)
 
     def has_graph(self, name: str) -> bool:
         return (self.folder / "models" / f"{name}.onnx").exists()

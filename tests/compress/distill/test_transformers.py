@@ -251,6 +251,8 @@ def test_an_engine_teaches_as_the_network_does_and_a_cache_asks_each_text_once(t
     asked = teacher.asked
     again = distill(pruned(), task=Words(), teacher=teacher, cache=tmp_path, **settings)
     assert teacher.asked == asked and same(again.model, by_engine.model)
+    teacher.answers = tmp_path  # a teacher that says itself where they are kept
+    assert same(distill(pruned(), task=Words(), teacher=teacher, **settings).model, by_engine.model) and teacher.asked == asked
     teacher.close()
 
 

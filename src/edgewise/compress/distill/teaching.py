@@ -103,7 +103,7 @@ def prepared(
 def answers_kept(
     teaching: Teaching, teacher: Teacher | None, *, precision: str, cache: Path | None, checkpoint: Path | None
 ) -> Iterator[Answers | None]:
-    """Where answers to texts are kept: in the folder `cache`, or beside the checkpoint, or else in memory; None for what are no texts.
+    """Where answers to texts are kept: in `cache`, in the teacher's own folder, beside the checkpoint, or in memory; None without texts.
 
     Raises InvalidInput for a cache of a teacher that nothing identifies.
     """
@@ -112,7 +112,7 @@ def answers_kept(
             raise InvalidInput("cache= keeps answers to texts, and no input of the model tells padding apart; leave it out, or give mask=")
         yield None
         return
-    folder = cache or (checkpoint / "answers" if checkpoint else None)
+    folder = cache or getattr(teacher, "answers", None) or (checkpoint / "answers" if checkpoint else None)
     known = fingerprint(teacher) if folder else None
     if cache is not None and known is None:
         raise InvalidInput("cache= needs a teacher that can be told from another: a torch module, or one that has a `graph`")
