@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from edgewise import cli, measure
-from edgewise.records import Peaks
+from edgewise import cli
 from edgewise.search import climb
 
 ROOT = Path(__file__).parents[1]
@@ -51,23 +50,14 @@ def blocks(page: Path, language: str) -> list[Block]:
 
 
 @pytest.fixture
-def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Measure for a moment, in an empty folder: here it matters that a page's code runs, not what it finds."""
-
-    def short(name: str, **limits: Any) -> None:
-        whole = getattr(measure, name)
-        monkeypatch.setattr(measure, name, lambda *args, **given: whole(*args, **{**given, **limits}))
-
-    short("race", block_ms=5, min_rounds=6, rounds=6)
-    short("compare", block_ms=5, min_pairs=6, max_seconds=0.5, renew_pairs=None)
-    short("profile", seconds=0.1, min_samples=10)
-    monkeypatch.setattr(measure, "peaks", lambda device, threads, **_: Peaks(threads, 50.0, 100.0, 10.0))
+def apart(briefly: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In an empty folder, with short looks at the clock: here it matters that a page's code runs, not what it finds."""
     monkeypatch.setattr(climb, "INT8", climb.INT8[:1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
 
 
-@pytest.mark.usefixtures("briefly")
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {"__name__": page.stem}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise import fitting, measure, search
+from edgewise import fitting, search
 from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.graph import cost, total
 from edgewise.measure import table as tables
@@ -42,14 +42,9 @@ def net(task):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Short looks at the clock, and a table of operations: these tests are about the way, not about the figures."""
-    compare, profile, race, latency_table = measure.compare, measure.profile, measure.race, tables.latency_table
-    short = {"max_seconds": 0.3, "block_ms": 5, "min_pairs": 6}
-    monkeypatch.setattr(measure, "compare", lambda *a, **k: compare(*a, **{**k, **short}))
-    monkeypatch.setattr(measure, "profile", lambda *a, **k: profile(*a, **{**k, "seconds": 0.05}))
-    monkeypatch.setattr(measure, "race", lambda *a, **k: race(*a, block_ms=5, min_rounds=6, rounds=6))
-    monkeypatch.setattr(measure, "peaks", lambda device, threads: ew.records.Peaks(threads, 50.0, 100.0, 10.0))
+def quick(briefly, monkeypatch):
+    """Short looks at the clock, and a table of operations."""
+    latency_table = tables.latency_table
     monkeypatch.setattr(search.climb, "INT8", ("quantize(rounding='nearest')",))
 
     def counted(graph, parts, *rest, **options):

@@ -191,7 +191,7 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
         for asked in many:
             store = search.Store(folder, check, asked.member / "study.json" if asked.family and asked.member else None)
             told = [(name, graph.sha256) for name, graph, _ in named]
-            study_key = key(*_origin(dense, task, asked), asked.budget, asked.epochs, asked.recipe, asked.family, *([told] if told else []))
+            study_key = key(*_origin(dense, task, asked), asked.budget, asked.epochs, asked.recipe, asked.family, told)
             done = _finished(store, study_key, asked)
             if done is not None:
                 searched.append(done)
@@ -320,7 +320,7 @@ def _judged(one: _Searched, named: Sequence[others.Named]) -> Result:
     asked, climb, study = one.asked, one.climb, one.study
     climb.pace.begin("the verdict: interleaved timing, and the test split, read once")
     verdict = judged(climb, one.chosen, one.task, study.device, asked.timing_seconds)
-    held = others.measured(climb, opened(one.task, climb), named, asked.timing_seconds) if named else ()
+    held = others.measured(climb, opened(one.task, climb), named, verdict.reference_quality, asked.timing_seconds) if named else ()
     study = replace(
         study,
         trials=tuple(climb.trials),

@@ -9,29 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from edgewise import measure, package
+from edgewise import package
 from edgewise.cli import derive
 from edgewise.cli.fit import budget_options, drop, factors, limits, writable
 from edgewise.errors import InvalidInput
-from edgewise.records import Peaks, Study, Trial
+from edgewise.records import Study, Trial
 from edgewise.types import Budget, from_json
 
 Edgewise = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times that prove nothing, in seconds instead of minutes."""
-    monkeypatch.setattr(measure, "peaks", lambda device, threads: Peaks(threads, 50.0, 100.0, 10.0))
-    monkeypatch.setattr(measure, "profile", partial(measure.profile, seconds=0.05, min_samples=10))
-    real_race, real_compare = measure.race, measure.compare
-    monkeypatch.setattr(measure, "race", lambda *given, **_: real_race(*given, block_ms=5, min_rounds=6, rounds=6))
-    monkeypatch.setattr(measure, "compare", lambda *given, **_: real_compare(*given, block_ms=5, min_pairs=6, max_seconds=1))
 
 
 def budget(**given: str) -> Budget:
@@ -142,7 +131,7 @@ def test_what_is_wrong_is_said_before_any_work(edgewise: Edgewise, model: Path, 
 
 
 def test_a_whole_fit_met_then_missed(
-    edgewise: Edgewise, quick: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgewise: Edgewise, briefly: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out = Path("out")
@@ -172,7 +161,7 @@ def test_a_whole_fit_met_then_missed(
     assert "same to the bit" in shown
 
 
-def test_ones_own_task(edgewise: Edgewise, quick: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ones_own_task(edgewise: Edgewise, briefly: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "light_task.py").write_text(
         "from edgewise.tasks import image_classification\n"
         "def light(path, *, share: float = 0.1):\n"
@@ -251,7 +240,7 @@ def test_an_interruption_keeps_what_was_measured(model: Path, data: Path, tmp_pa
 
 
 def test_a_family_met_and_missed(
-    edgewise: Edgewise, quick: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgewise: Edgewise, briefly: None, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     out = Path("out")

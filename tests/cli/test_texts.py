@@ -217,12 +217,7 @@ def test_a_models_folder_knows_its_tokenizer_and_labels(folder: Path) -> None:
         assert given.model_options(str(folder)) == {"tokenizer": folder, **found}
 
 
-def test_fit_from_end_to_end(edgewise: Edgewise, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "peaks", lambda device, threads: Peaks(threads, 50.0, 100.0, 10.0))
-    monkeypatch.setattr(measure, "profile", partial(measure.profile, seconds=0.05, min_samples=10))
-    race, compare = measure.race, measure.compare
-    monkeypatch.setattr(measure, "race", lambda *given, **_: race(*given, block_ms=5, min_rounds=6, rounds=6))
-    monkeypatch.setattr(measure, "compare", lambda *given, **_: compare(*given, block_ms=5, min_pairs=6, max_seconds=1))
+def test_fit_from_end_to_end(edgewise: Edgewise, folder: Path, briefly: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(climb, "INT8", climb.INT8[:1])
     words = ("--data", folder, *TASK, "--tokenizer", folder, "--as-test", "dev,test", "--tokens", 16, "--engines", "onnxruntime")
     budget = ("--speedup", 1000, "--max-drop", "100%", "--threads", 1, "--epochs", 0, "-o", folder / "out")

@@ -29,12 +29,7 @@ def dense(task):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    compare, profile, race = measure.compare, measure.profile, measure.race
-    monkeypatch.setattr(measure, "compare", lambda *a, **k: compare(*a, **{**k, "max_seconds": 0.5, "block_ms": 5, "min_pairs": 6}))
-    monkeypatch.setattr(measure, "profile", lambda *a, **k: profile(*a, **{**k, "seconds": 0.05}))
-    monkeypatch.setattr(measure, "race", lambda *a, **k: race(*a, block_ms=5, min_rounds=6, rounds=6))
-    monkeypatch.setattr(measure, "peaks", lambda device, threads: ew.records.Peaks(threads, 50.0, 100.0, 10.0))
+def quick(briefly, monkeypatch):
     monkeypatch.setattr(search.climb, "INT8", search.climb.INT8[:1])
 
 

@@ -14,7 +14,7 @@ from edgewise.data import metrics
 from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.graph import Graph
 from edgewise.measure import Subject
-from edgewise.records import Beside
+from edgewise.records import Beside, Quality
 from edgewise.search.bench import least, worst
 from edgewise.search.climb import Climb
 from edgewise.search.store import key
@@ -41,10 +41,11 @@ def read(paths: Sequence[str | Path], dense: Graph) -> list[Named]:
     return found
 
 
-def measured(climb: Climb, task: Any, models: Sequence[Named], seconds: float) -> tuple[Beside, ...]:
+def measured(climb: Climb, task: Any, models: Sequence[Named], dense: Quality, seconds: float) -> tuple[Beside, ...]:
     """Each of `models` on the engine where it is fastest, at a length of the timing as the verdict's. Kept in the study.
 
-    task: with its test split open; called when nothing is chosen any more. One that no engine runs becomes a note.
+    task: with its test split open; called when nothing is chosen any more. dense: of the dense model there, as the verdict found it.
+    A model that no engine runs becomes a note.
     """
     found = []
     for name, graph, size in models:
@@ -53,7 +54,7 @@ def measured(climb: Climb, task: Any, models: Sequence[Named], seconds: float) -
         if kept is None:
             climb.pace.begin(f"{name}, beside")
             try:
-                kept = to_json(_measured(climb, task, name, graph, size, seconds)).decode()
+                kept = to_json(_measured(climb, task, (name, graph, size), dense, seconds)).decode()
             except EdgewiseError as error:
                 climb.notes.append(f"{name} isn't held beside: {error}")
                 continue
@@ -62,7 +63,8 @@ def measured(climb: Climb, task: Any, models: Sequence[Named], seconds: float) -
     return tuple(found)
 
 
-def _measured(climb: Climb, task: Any, name: str, graph: Graph, size: int, seconds: float) -> Beside:
+def _measured(climb: Climb, task: Any, model: Named, dense: Quality, seconds: float) -> Beside:
+    name, graph, size = model
     bench, reference, split = climb.bench, climb.reference, task.split("test")
     executions = _executions(climb)
     # The first side of a race has to run: the reference does.
@@ -72,8 +74,7 @@ def _measured(climb: Climb, task: Any, name: str, graph: Graph, size: int, secon
         raise InvalidInput(next((one.failed for own in raced for one in own if one.failed), "no engine runs it"))
     _, execution = max(ran, key=lambda pair: pair[0])
     outputs = bench.answers(graph, execution, split)
-    before = bench.answers(climb.dense, reference.subject.execution, split)
-    quality, dense = (metrics.quality(task.metric, split.name, each, split.targets, task.labels) for each in (outputs, before))
+    quality = metrics.quality(task.metric, split.name, outputs, split.targets, task.labels)
     speedups = bench.compare(
         reference, bench.subjects(graph, execution), max_seconds=seconds * len(bench.shapes), min_pairs=40, renew_pairs=10
     )
