@@ -177,7 +177,7 @@ def test_ones_own_task(edgewise: Edgewise, briefly: None, model: Path, data: Pat
         assert "--share" in helped
         assert "--mean" not in helped
         out = tmp_path / "out"
-        line = ["--engines", "onnxruntime", "--threads", "1", "--size-mb", "5", "-o", out]
+        line = ["--engines", "onnxruntime", "--threads", "1", "--size-mb", "5"]  # without -o: out/, here
         code, _, err = edgewise("fit", model, "--task=light_task:light", "--data", data, "--share", "0.3", *line)
         assert code == 0, err
         assert from_json((out / "study/study.json").read_bytes(), Study).data.samples["validation"] > 20

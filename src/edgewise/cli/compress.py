@@ -21,9 +21,16 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     pictures = given.task_options(named)
 
     def command(
-        model: Annotated[str, typer.Argument(help="model.onnx, model.pt2, package.module:callable or file.py:callable.", metavar="MODEL")],
+        model: Annotated[
+            str,
+            typer.Argument(
+                help="model.onnx, model.pt2, a Hugging Face folder, package.module:callable or file.py:callable.", metavar="MODEL"
+            ),
+        ],
         recipe: Annotated[str, typer.Option(help="Steps in order: prune(speedup=2) > distill(epochs=3) > quantize().", metavar="STEPS")],
-        out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")] = Path(
+            "out"
+        ),
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,

@@ -34,8 +34,15 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     budget, pictures = budget_options(), given.task_options(task)
 
     def command(
-        model: Annotated[str, typer.Argument(help="model.onnx, model.pt2, package.module:callable or file.py:callable.", metavar="MODEL")],
-        out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")],
+        model: Annotated[
+            str,
+            typer.Argument(
+                help="model.onnx, model.pt2, a Hugging Face folder, package.module:callable or file.py:callable.", metavar="MODEL"
+            ),
+        ],
+        out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the package, the report and the study.", metavar="DIR")] = Path(
+            "out"
+        ),
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
