@@ -20,9 +20,9 @@ static int64_t call(const uint32_t *head, const uint8_t *table, const uint8_t *d
     const size_t size = head[5], room = head[6];
     switch (head[0]) {
     case 0:
-        return ew_rans_encode(data, size, (const uint32_t *)(const void *)table, head[1], out, room);
+        return ew_rans_encode(data, size, (const uint32_t *)(const void *)table, head[1], head[2], out, room);
     case 1:
-        return ew_rans_decode(data, size, (const uint32_t *)(const void *)table, head[1], out, room);
+        return ew_rans_decode(data, size, (const uint32_t *)(const void *)table, head[1], head[2], out, room);
     case 2:
         return ew_huffman_encode(data, size, table, out, room);
     case 3:

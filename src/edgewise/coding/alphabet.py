@@ -38,7 +38,8 @@ def symbols(values: np.ndarray) -> Symbols | None:
 
 def by_symbol(table: np.ndarray, low: int, dtype: np.dtype) -> np.ndarray:
     """A table of distances from `low` as one of symbols. One-byte elements are their own symbols: that saves a pass over all of them."""
-    return np.roll(table, low) if dtype.itemsize == 1 else table
+    turn = -low % SYMBOLS
+    return np.concatenate((table[turn:], table[:turn])) if dtype.itemsize == 1 and turn else table
 
 
 def restored(found: np.ndarray, low: int, dtype: np.dtype) -> np.ndarray:

@@ -19,14 +19,14 @@ def encode(values: np.ndarray) -> bytes | None:
         return None
     lengths = code_lengths(found.counts)
     out = np.empty(len(found.symbols) * HUFFMAN_BITS // 8 + 1, np.uint8)
-    size = core.call("huffman_encode", found.symbols, by_symbol(lengths, found.low, values.dtype), 0, out)
+    size = core.call("huffman_encode", found.symbols, by_symbol(lengths, found.low, values.dtype), out)
     return encode_table(found.low, lengths) + out[:size].tobytes()
 
 
 def decode(cursor: Cursor, shape: Shape, dtype: np.dtype) -> np.ndarray:
     low, lengths = decode_table(cursor, HUFFMAN_BITS)
     found = np.empty(math.prod(shape), np.uint8)
-    core.call("huffman_decode", cursor.rest(), by_symbol(lengths.astype(np.uint8), low, dtype), 0, found)
+    core.call("huffman_decode", cursor.rest(), by_symbol(lengths.astype(np.uint8), low, dtype), found)
     return restored(found, low, dtype)
 
 

@@ -6,6 +6,7 @@ bfloat16 it then is the highest byte, alone).
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -26,13 +27,14 @@ def _encode(values: np.ndarray, nest: Nest, *, turned: bool) -> bytes | None:
 
 
 def _decode(cursor: Cursor, shape: Shape, dtype: np.dtype, unnest: Unnest, *, turned: bool) -> np.ndarray:
-    bits = np.zeros(shape, unsigned(dtype))
-    for _ in range(dtype.itemsize):
-        # (Shifting by 8 in two steps: a byte shifted by 8 is undefined.)
-        bits = bits << _of(bits, 4) << _of(bits, 4) | unnest(cursor.framed(), shape, np.dtype(np.uint8)).reshape(shape)
+    kind = unsigned(dtype)
+    planes = np.empty((math.prod(shape), kind.itemsize), np.uint8)
+    for byte in reversed(range(kind.itemsize)):
+        planes[:, byte] = unnest(cursor.framed(), shape, np.dtype(np.uint8)).reshape(-1)
+    bits = planes.view(kind.newbyteorder("<"))[:, 0].astype(kind, copy=False)
     if turned:
         bits = bits >> _of(bits, 1) | bits << _of(bits, 8 * bits.itemsize - 1)
-    return bits.ravel().view(dtype)
+    return bits.view(dtype)
 
 
 encode, decode = partial(_encode, turned=False), partial(_decode, turned=False)

@@ -15,32 +15,37 @@ from edgewise.errors import InvalidInput
 
 # Frequencies of more bits come closer to the entropy, and take a longer table.
 _BITS = (8, 10, 12, 13, 14)
+# Set in the byte of the bits: thirty-two states instead of eight, which vectors decode. From so many symbols on: the states take 72 bytes.
+_WIDE, _MANY = 0x20, 1 << 16
 
 
 def encode(values: np.ndarray) -> bytes | None:
     found = symbols(values)
     if found is None:
         return None
-    tried = []
+    tried: dict[int, tuple[float, np.ndarray, bytes]] = {}
     for bits in _BITS:
         if np.count_nonzero(found.counts) <= 1 << bits:
             table = frequencies(found.counts, bits)
-            head = bytes([bits]) + encode_table(found.low, table)
-            tried.append((8 * len(head) + cost(found.counts, table, bits), bits, table, head))
-    _, bits, table, head = min(tried, key=lambda each: each[:2])
-    out = np.empty(2 * len(found.symbols) + 4 * LANES, np.uint8)
-    size = core.call("rans_encode", found.symbols, by_symbol(table, found.low, values.dtype), bits, out)
-    return head + out[:size].tobytes()
+            head = encode_table(found.low, table)
+            tried[bits] = (8 * len(head) + cost(found.counts, table, bits), table, head)
+    wide = len(found.symbols) >= _MANY
+    bits, (_, table, head) = min(tried.items(), key=lambda each: each[1][0])
+    lanes = LANES[wide]
+    out = np.empty(2 * len(found.symbols) + 4 * lanes, np.uint8)
+    size = core.call("rans_encode", found.symbols, by_symbol(table, found.low, values.dtype), out, bits, lanes)
+    return bytes([bits | wide * _WIDE]) + head + out[:size].tobytes()
 
 
 def decode(cursor: Cursor, shape: Shape, dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
     """out: (count,) uint8, where elements of one byte go instead of to an array of their own."""
-    bits = cursor.byte()
+    said = cursor.byte()
+    bits, lanes = said & ~_WIDE, LANES[bool(said & _WIDE)]
     if not RANS_BITS[0] <= bits <= RANS_BITS[1]:
         raise InvalidInput(f"coded data has frequencies of {bits} bits: it is damaged or forged; copy it again")
     low, table = decode_table(cursor, 1 << bits)
     found = np.empty(math.prod(shape), np.uint8) if out is None or dtype.itemsize != 1 else out
-    core.call("rans_decode", cursor.rest(), by_symbol(table.astype(np.uint32), low, dtype), bits, found)
+    core.call("rans_decode", cursor.rest(), by_symbol(table.astype(np.uint32), low, dtype), found, bits, lanes)
     return restored(found, low, dtype)
 
 

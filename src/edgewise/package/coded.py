@@ -17,6 +17,8 @@ Coders = Literal["fast", "all", "none"]
 
 # Up to so many elements in all, adaptive coders, which decode some ten million elements a second, don't make loading wait.
 ADAPTIVE_ELEMENTS = 1 << 19
+# In models of more, what coding a tensor has to save for "fast": a call takes some 0.1 ms, a hundred short tensors a tenth of a cold start.
+_WORTH_A_CALL = 512
 
 _NATIVE = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64")
 _PARTS = {"complex64": "float32", "complex128": "float64"}
@@ -36,6 +38,11 @@ def chosen(coders: Coders, elements: int) -> Collection[str]:
     if coders != "fast":
         raise InvalidInput(f"coders={coders!r}: give 'fast', 'all' or 'none'")
     return (*coding.FAST, "adaptive") if elements <= ADAPTIVE_ELEMENTS else coding.FAST
+
+
+def least_saved(coders: Coders, elements: int) -> int:
+    """Bytes that a tensor of a model of so many weights has to lose to be kept coded."""
+    return _WORTH_A_CALL if coders == "fast" and elements > ADAPTIVE_ELEMENTS else 1
 
 
 def encode_tensor(data: bytes, dtype: str, shape: tuple[int, ...], coders: Collection[str]) -> bytes | None:

@@ -35,7 +35,8 @@ class Pool:
     def add(self, taken: Sequence[Weight]) -> tuple[Tensor, ...]:
         # An entry's own rows never overlap (`check` says why), so only entries before this one are looked through.
         known = dict(self._known)
-        coders = coded.chosen(self.coders, sum(math.prod(weight.shape) for weight in taken))
+        elements = sum(math.prod(weight.shape) for weight in taken)
+        coders, least = coded.chosen(self.coders, elements), coded.least_saved(self.coders, elements)
         # (A coder sees rows and columns: the same bytes in another shape are coded otherwise.)
         keys = [(hashlib.sha256(weight.data).hexdigest(), weight.dtype, weight.shape) for weight in taken]
         places = [known.pop(key, None) for key in keys]
@@ -45,7 +46,7 @@ class Pool:
         ]
         rows = []
         for weight, key, kept, blob in zip(taken, keys, places, _restrained(taken, blobs), strict=True):
-            place = kept or self._store(weight.data, blob)
+            place = kept or self._store(weight.data, blob if blob is None or len(weight.data) - len(blob) >= least else None)
             self._known.setdefault(key, place)
             rows.append(Tensor(weight.name, weight.dtype, weight.shape, "weights", place.offset, place.length, place.coding))
         return tuple(rows)

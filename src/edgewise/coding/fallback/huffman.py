@@ -11,7 +11,7 @@ from edgewise.coding.limits import HUFFMAN_BITS
 _AT_ONCE = 1 << 16
 
 
-def huffman_encode(symbols: Buffer, lengths: Buffer, bits: int, out: Buffer) -> int:
+def huffman_encode(symbols: Buffer, lengths: Buffer, out: Buffer) -> int:
     of = np.frombuffer(lengths, np.uint8)[:256]
     codes = canonical(of)
     given = np.frombuffer(symbols, np.uint8)
@@ -32,7 +32,7 @@ def huffman_encode(symbols: Buffer, lengths: Buffer, bits: int, out: Buffer) -> 
     return len(coded)
 
 
-def huffman_decode(data: Buffer, lengths: Buffer, bits: int, out: Buffer) -> int:
+def huffman_decode(data: Buffer, lengths: Buffer, out: Buffer) -> int:
     of = np.frombuffer(lengths, np.uint8)[:256].astype(np.int64)
     codes = canonical(of)
     table = np.zeros((1 << HUFFMAN_BITS, 2), np.int64)

@@ -11,6 +11,7 @@
 enum { EW_TRUNCATED = -1, EW_CORRUPT = -2, EW_FULL = -3, EW_ARGUMENT = -4, EW_MEMORY = -5 };
 
 #define EW_LANES 8
+#define EW_LANES_MAX 32
 #define EW_RANS_BITS_MIN 8
 #define EW_RANS_BITS_MAX 14
 #define EW_HUFFMAN_BITS_MAX 12
@@ -21,9 +22,11 @@ enum { EW_TRUNCATED = -1, EW_CORRUPT = -2, EW_FULL = -3, EW_ARGUMENT = -4, EW_ME
 #define EW_INLINE static inline
 #endif
 
-/* rANS over bytes. frequencies: 256, which sum to 1 << bits. Encoding returns the bytes written, decoding 0. */
-int64_t ew_rans_encode(const uint8_t *symbols, size_t count, const uint32_t *frequencies, unsigned bits, uint8_t *out, size_t room);
-int64_t ew_rans_decode(const uint8_t *data, size_t size, const uint32_t *frequencies, unsigned bits, uint8_t *out, size_t count);
+/* rANS over bytes. frequencies: 256, which sum to 1 << bits; lanes: EW_LANES or EW_LANES_MAX. Encoding returns the bytes written, decoding 0. */
+int64_t ew_rans_encode(const uint8_t *symbols, size_t count, const uint32_t *frequencies, unsigned bits, unsigned lanes, uint8_t *out,
+                       size_t room);
+int64_t ew_rans_decode(const uint8_t *data, size_t size, const uint32_t *frequencies, unsigned bits, unsigned lanes, uint8_t *out,
+                       size_t count);
 
 /* Canonical Huffman over bytes. lengths: 256, of 0 to EW_HUFFMAN_BITS_MAX bits, a complete code. */
 int64_t ew_huffman_encode(const uint8_t *symbols, size_t count, const uint8_t *lengths, uint8_t *out, size_t room);

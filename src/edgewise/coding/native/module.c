@@ -43,41 +43,41 @@ static int product(Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t *count)
     return 1;
 }
 
-typedef int64_t (*Transform)(const uint8_t *in, size_t size, const void *table, unsigned bits, uint8_t *out, size_t room);
+typedef int64_t (*Transform)(const uint8_t *in, size_t size, const void *table, unsigned bits, unsigned lanes, uint8_t *out, size_t room);
 
-static int64_t rans_encode(const uint8_t *in, size_t size, const void *table, unsigned bits, uint8_t *out, size_t room)
+static int64_t rans_encode(const uint8_t *in, size_t size, const void *table, unsigned bits, unsigned lanes, uint8_t *out, size_t room)
 {
-    return ew_rans_encode(in, size, table, bits, out, room);
+    return ew_rans_encode(in, size, table, bits, lanes, out, room);
 }
 
-static int64_t rans_decode(const uint8_t *in, size_t size, const void *table, unsigned bits, uint8_t *out, size_t room)
+static int64_t rans_decode(const uint8_t *in, size_t size, const void *table, unsigned bits, unsigned lanes, uint8_t *out, size_t room)
 {
-    return ew_rans_decode(in, size, table, bits, out, room);
+    return ew_rans_decode(in, size, table, bits, lanes, out, room);
 }
 
-static int64_t huffman_encode(const uint8_t *in, size_t size, const void *table, unsigned bits, uint8_t *out, size_t room)
+static int64_t huffman_encode(const uint8_t *in, size_t size, const void *table, unsigned bits, unsigned lanes, uint8_t *out, size_t room)
 {
-    (void)bits;
+    (void)bits, (void)lanes;
     return ew_huffman_encode(in, size, table, out, room);
 }
 
-static int64_t huffman_decode(const uint8_t *in, size_t size, const void *table, unsigned bits, uint8_t *out, size_t room)
+static int64_t huffman_decode(const uint8_t *in, size_t size, const void *table, unsigned bits, unsigned lanes, uint8_t *out, size_t room)
 {
-    (void)bits;
+    (void)bits, (void)lanes;
     return ew_huffman_decode(in, size, table, out, room);
 }
 
-/* Bytes and a table of 256 in, bytes out. */
+/* Bytes and a table of 256 in, bytes out; rANS has two numbers behind them. */
 static PyObject *transformed(PyObject *args, Transform transform, size_t item)
 {
     Py_buffer in, table, out;
-    unsigned bits;
+    unsigned bits = 0, lanes = 0;
     int64_t result = EW_ARGUMENT;
-    if (!PyArg_ParseTuple(args, "y*y*Iw*", &in, &table, &bits, &out))
+    if (!PyArg_ParseTuple(args, "y*y*w*|II", &in, &table, &out, &bits, &lanes))
         return NULL;
     if (holds(&table, 256, item)) {
         Py_BEGIN_ALLOW_THREADS
-        result = transform(in.buf, (size_t)in.len, table.buf, bits, out.buf, (size_t)out.len);
+        result = transform(in.buf, (size_t)in.len, table.buf, bits, lanes, out.buf, (size_t)out.len);
         Py_END_ALLOW_THREADS
     }
     PyBuffer_Release(&in);
