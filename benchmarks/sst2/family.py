@@ -1,16 +1,19 @@
 """MiniLM on SST-2 asked for several speedups in one run, at two lengths of a sentence, on one thread: a family of packages.
 
-    EDGEWISE_DATA=… python benchmarks/sst2/family.py [--speedups 3,6,12,18] [--seeds 3] [--epochs 3] [--work out/sst2]
+    EDGEWISE_DATA=… python benchmarks/sst2/family.py [--speedups 3,6,12,18] [--seeds 3] [--only SEED] [--epochs 3] [--work out/sst2]
 
 From the model that train.py made. Each member has to be as fast as asked at both lengths, against the dense model in true fp32 on the
 engine that is fastest at that length. The choice is `fit`'s, on 698 validation sentences; the 2,693 of dev and test are read by the
-verdicts alone. Beside them stand what NNCF and ONNX Runtime make of the same model (`fit --beside`; nncf==3.4.0). Then each package is
-timed by other hands (fashion/timing.py's), at both lengths. Interrupted, it goes on where it stopped.
+verdicts alone. The first seed is a run of `fit` as anyone has it; the others train its recipes anew, at the widths that it planned. Beside
+them stand what NNCF and ONNX Runtime make of the same model (`fit --beside`; nncf==3.4.0). Then each package is timed by other hands
+(fashion/timing.py's), at both lengths. Interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -27,6 +30,7 @@ from timing import ENGINES, Side, compared
 from train import TOKENS, WORK, task, tuned
 
 import edgewise as ew
+from edgewise.fitting import follow
 from edgewise.graph import Graph
 from edgewise.records import ShapeSpeedup
 from edgewise.search.origin import dense_of
@@ -41,37 +45,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speedups", default="3,6,12,18")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", type=int, help="train this seed alone, after the first, to have several at once")
     parser.add_argument("--epochs", type=int, default=3, help="for each member")
     parser.add_argument("--half-width", type=float, default=0.01, help="of the independent timing's interval, relative")
     parser.add_argument("--seconds", type=float, default=60.0, help="the longest that it takes for a package and a length")
     parser.add_argument("--work", type=Path, default=WORK)
     given = parser.parse_args()
-    speedups = [float(each) for each in given.speedups.split(",")]
+    speedups = sorted(float(each) for each in given.speedups.split(","))
     data = task()
     source, dense = dense_of(tuned(given.work), data, None)
     beside = made_by_others(dense, data, given.work / "beside")
     rows: list[dict[str, Any]] = []
-    for seed in range(given.seeds):
+    results = ew.family(
+        source,
+        data,
+        speedups=speedups,
+        budget=[ew.Budget(max_drop=MOST, size_bytes=int(BAR[each][1]) if each in BAR else None) for each in speedups],
+        threads=1,
+        out=given.work / f"family-{given.epochs}-0",
+        epochs=given.epochs,
+        table_seconds=240,
+        beside=beside,
+        progress=show,
+    )
+    for asked, result in zip(speedups, results, strict=True):
+        rows.append(row(result, asked, 0))
+        keep_study(result.study, RESULTS / NAME / f"{asked:g}x")
+    for seed in range(1, given.seeds) if given.only is None else [given.only]:
         folder = given.work / f"family-{given.epochs}-{seed}"
-        results = ew.family(
-            source,
-            data,
-            speedups=speedups,
-            budget=[ew.Budget(max_drop=MOST, size_bytes=int(BAR[each][1]) if each in BAR else None) for each in speedups],
-            threads=1,
-            out=folder,
-            epochs=given.epochs,
-            seed=seed,
-            table_seconds=240,
-            beside=beside,
-            progress=show,
-        )
-        for result in results:
-            verdict = result.study.verdict
-            rows.append(row(result, seed))
-            print(f"seed {seed}: {verdict.summary if verdict else 'no verdict'}", flush=True)
-            if seed == 0:
-                keep_study(result.study, RESULTS / NAME / f"{result.study.budget.speedup:g}x")
+        for asked, result in zip(speedups, results, strict=True):
+            rows.append(retrained(source, data, result, asked, seed, folder))
+    if given.only is not None:
+        return
     feeds = data.for_model(dense.signature).timed_inputs()
     bases = []
     for feed in feeds:
@@ -131,15 +136,36 @@ def mean(asked: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**result, **met, "met": all(met.values())}
 
 
-def row(result: ew.Result, seed: int) -> dict[str, Any]:
+def retrained(source: Any, data: Any, first: ew.Result, asked: float, seed: int, folder: Path) -> dict[str, Any]:
+    """The recipe of `first` with another seed for its trainings. What members have in common is trained once: they share `folder`."""
+    kept = folder / f"{asked:g}x"
+    if (kept / "row.json").exists():
+        return dict(json.loads((kept / "row.json").read_text()))
+    recipe = re.sub(r"distill\(([^()]*)\)", rf"distill(\1, seed={seed})", first.study.trial(chosen_of(first)).recipe)
+    result = follow(source, data, recipe=recipe, threads=1, out=folder, progress=show)
+    found = row(result, asked, seed)
+    kept.mkdir(parents=True, exist_ok=True)
+    result.best.save(kept / "model.edgew")
+    (kept / "row.json").write_text(json.dumps(found))
+    return found
+
+
+def chosen_of(result: ew.Result) -> str:
+    if result.study.verdict is None:
+        raise SystemExit("a study without a verdict")
+    return result.study.verdict.trial
+
+
+def row(result: ew.Result, asked: float, seed: int) -> dict[str, Any]:
     study, verdict = result.study, result.study.verdict
     if verdict is None or verdict.drop is None or verdict.speedup is None or verdict.measurement is None:
         raise SystemExit("a study without a verdict")
     chosen = study.trial(verdict.trial)
     shapes: tuple[ShapeSpeedup, ...] = verdict.shapes
+    print(f"seed {seed}: {verdict.summary}", flush=True)
     return {
         "seed": seed,
-        "asked": study.budget.speedup,
+        "asked": asked,
         "speedups": [told(one.ratio) for one in shapes],
         "points": told(verdict.drop.difference, 100),
         "accuracy": told(verdict.quality.value, 100) if verdict.quality else None,

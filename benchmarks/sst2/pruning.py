@@ -2,9 +2,9 @@
 
     EDGEWISE_DATA=… python benchmarks/sst2/pruning.py [--speedups 2,3,5] [--seeds 3] [--epochs 3] [--work out/sst2]
 
-Ours: `prune(speedup=…)` by latency tables at both lengths, then `distill`. Layer dropping: layers 1, 3 and 5 taken out whole, or all but
-the first, then the same training. Nothing is quantized; the reference and all models run in true fp32 on one thread. The 2,693 sentences of
-dev and test are read by the verdicts alone. Interrupted, it goes on where it stopped.
+Ours: `prune(speedup=…)` by latency tables at both lengths, then `distill`; seeds after the first train its widths anew. Layer dropping:
+layers 1, 3 and 5 taken out whole, or all but the first, then the same training. Nothing is quantized; the reference and all models run in
+true fp32 on one thread. The 2,693 sentences of dev and test are read by the verdicts alone. Interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -53,11 +53,14 @@ def main() -> None:
     }
     asked |= {name: (f"prune(widths={without_layers(dense, gone)!r})", None) for name, gone in DROPPED.items()}
     rows = []
+    widths: dict[str, str] = {}
     for seed in range(given.seeds):
         for name, (first, speedup) in asked.items():
-            recipe = f"{first} > distill(epochs={given.epochs}{HOW}, seed={seed})"
+            recipe = f"{widths.get(name, first)} > distill(epochs={given.epochs}{HOW}, seed={seed})"
             folder = given.work / f"pruning-{given.epochs}" / f"{name.replace(' ', '-')}-{seed}"
-            result = follow(source, data, recipe=recipe, threads=1, out=folder, seed=seed, table_seconds=240, progress=show)
+            result = follow(source, data, recipe=recipe, threads=1, out=folder, table_seconds=240, progress=show)
+            narrower = {part.part: part.width for part in result.study.widths if part.width < part.units}
+            widths.setdefault(name, f"prune(widths={narrower!r})")
             rows.append(row(name, speedup, seed, result))
             print(f"{name}, seed {seed}: {rows[-1]['speedups']}, {rows[-1]['points']['value']:+.2f} points", flush=True)
     means = [mean(name, speedup, [one for one in rows if one["name"] == name]) for name, (_, speedup) in asked.items()]
