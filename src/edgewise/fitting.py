@@ -93,7 +93,8 @@ def fit(
     trained = usual_epochs(task) if epochs is None else epochs
     here = device or devices.local()
     asked = Asked(
-        budget, here, threads, chosen_engines(engines), out, weights, trained, seed, timing_seconds, table_seconds, "", (), tuple(beside)
+        budget, here, threads, chosen_engines(engines, here), out, weights, trained, seed, timing_seconds, table_seconds, "", (),
+        tuple(beside),
     )  # fmt: skip
     return _found(model, task, [asked], progress)[0]
 
@@ -123,7 +124,7 @@ def follow(
     parse(recipe)
     nothing_lost = Budget(max_drop=1.0)
     here = device or devices.local()
-    asked = Asked(nothing_lost, here, threads, chosen_engines(engines), out, weights, 0, seed, timing_seconds, table_seconds, recipe)
+    asked = Asked(nothing_lost, here, threads, chosen_engines(engines, here), out, weights, 0, seed, timing_seconds, table_seconds, recipe)
     return _found(model, task, [asked], progress)[0]
 
 
@@ -162,9 +163,10 @@ def family(
         raise InvalidInput(f"{len(each)} budgets for {len(speedups)} speedups; give one for all, or one for each")
     targets = {speed: replace(base, speedup=speed) for speed, base in sorted(zip(speedups, each, strict=True), key=lambda pair: pair[0])}
     trained = usual_epochs(task) if epochs is None else epochs
+    here = device or devices.local()
     many = tuple(
         Asked(
-            target, device or devices.local(), threads, chosen_engines(engines), out, weights, trained, seed,
+            target, here, threads, chosen_engines(engines, here), out, weights, trained, seed,
             timing_seconds, table_seconds, "", tuple(targets.values()), tuple(beside),
         )
         for target in targets.values()
@@ -187,6 +189,7 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
         named = others.read(many[0].beside, dense)
         folder = Path(out) / "study" if out is not None else Path(scratch)
         teacher: Teacher | None = None
+        survey: Any = None
         searched: list[Result | _Searched] = []
         for asked in many:
             store = search.Store(folder, check, asked.member / "study.json" if asked.family and asked.member else None)
@@ -198,7 +201,8 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
                 continue
             if task.split("validation").targets is None:
                 task = self_labelled(task, dense, asked.engines, asked.counts[-1], ("validation",))
-            one = _searched(source, dense, task, asked, store, study_key, teacher, progress)
+            one = _searched(source, dense, task, asked, store, study_key, teacher, survey, progress)
+            survey = one.climb.survey
             if teacher is None:
                 teacher = one.climb.maker.supplies["teacher"]
                 open_until_done.callback(teacher.close)
@@ -243,9 +247,10 @@ def _searched(
     store: search.Store,
     study_key: str,
     teacher: Teacher | None,
+    survey: Any,
     progress: Progress | None,
 ) -> _Searched:
-    """The reference, then the search, or the one recipe; a teacher that was loaded before is taken on."""
+    """The reference, then the search, or the one recipe; a teacher that was loaded before is taken on, and a survey of the dense model."""
     began = time.perf_counter()
     names = asked.engines
     bench = search.Bench(
@@ -271,6 +276,7 @@ def _searched(
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
         table_seconds=asked.table_seconds,
     )  # fmt: skip
+    climb.survey = survey
     climb.notes += left_out(names)
     own = Teacher(dense, climb.baseline.execution, structure=climb.maker.structure, answers=store.folder / "answers")
     climb.maker.supplies["teacher"] = teacher or own
@@ -326,7 +332,7 @@ def _judged(one: _Searched, named: Sequence[others.Named]) -> Result:
         trials=tuple(climb.trials),
         verdict=verdict,
         seconds=time.perf_counter() - one.began,
-        notes=(*study.notes, *climb.notes),
+        notes=(*study.notes, *climb.notes, *measure.interruptions(study.device)),
         tables=tuple(climb.tables.values()),
         plans=tuple(climb.plans),
         beside=held,

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from msgspec import UNSET, UnsetType
 
-from edgewise.types import Budget, Execution
-from edgewise.types import DataSummary as DataSummary
-from edgewise.types import ModelSummary as ModelSummary
+from edgewise.types import Budget, DataSummary, Execution, ModelSummary, Peaks, Watts
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,6 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Peaks:
-    """What the device reaches in practice, one entry per thread count measured: the roofs of the roofline."""
-
-    threads: int
-    fp32_gflops: float
-    int8_gops: float
-    memory_gbps: float
-
-
-@dataclass(frozen=True)
 class Device:
     """Where the model must run. `address` is "local" or that of an agent on another machine."""
 
@@ -83,12 +72,14 @@ class Device:
     energy: str  # how energy is known: a meter's name, "modelled: …", or "none: …" with the reason
     address: str = "local"
     peaks: tuple[Peaks, ...] = ()
+    watts: Watts | UnsetType = UNSET  # what energy is modelled by, where no meter can be read
 
     @property
     def key(self) -> str:
-        """What a measurement is cached under: same hardware and engines, same key. The name and the peaks don't count."""
+        """What a measurement is cached under: same hardware, engines and stated watts, same key. The name and the peaks don't count."""
         told = (self.arch, self.cpu, self.cores, self.isa, self.memory_bytes // 2**28, self.os, sorted(self.backends.items()), self.address)
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        stated = repr(self.watts) if isinstance(self.watts, Watts) else ""
+        return hashlib.sha256((repr(told) + stated).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -104,6 +95,10 @@ class Conditions:
     steal: float | None  # share of CPU time taken by the hypervisor during the measurement, 0..1
     load: float | None  # 1-minute load average before
     started: str  # ISO 8601, UTC
+    watched: int = 0  # blocks (of a comparison: pairs) that count, with a look at the machine around each; 0: it wasn't looked at
+    again: int = 0  # further ones, disturbed and measured again
+    disturbed: int = 0  # of those that count: disturbed as well, beyond what is measured again at most
+    disturbances: tuple[str, ...] = ()  # the worst of each kind, what was most often first
 
 
 @dataclass(frozen=True)
@@ -220,6 +215,7 @@ class Outcome:
     got: Interval
     met: bool
     unit: str  # "x", "ms", "bytes", "points" …
+    source: str | UnsetType = UNSET  # how energy is known: Measurement.energy_source
 
 
 @dataclass(frozen=True)

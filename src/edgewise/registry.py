@@ -49,6 +49,8 @@ EXTRAS: dict[str, str] = {
     "openvino": "openvino",
     "ai_edge_litert": "litert",
     "cryptography": "keys",
+    "starlette": "worker",
+    "uvicorn": "worker",
     "tokenizers": "text",
     "pyarrow": "parquet",
     "torch": "workshop",

@@ -7,6 +7,7 @@ Floor 0: imports nothing of the package but `errors`. Everything here can be wri
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -187,6 +188,56 @@ class Budget:
     def allowed_drop(self, reference: float) -> float:
         """The drop allowed, absolute, for a reference whose metric is `reference`."""
         return self.max_drop * reference if self.relative_drop else self.max_drop
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device reaches in practice, one entry per thread count measured: the roofs of the roofline."""
+
+    threads: int
+    fp32_gflops: float
+    int8_gops: float
+    memory_gbps: float
+
+
+@dataclass(frozen=True)
+class Watts:
+    """What a whole board takes in each state, as stated by whoever measured it or read it in a data sheet: a model of energy.
+
+    busy: while it infers, with what it would take anyway. idle: while it waits. An inference is charged with every watt that flows while
+    it runs, as a meter of the board would charge it, so idle enters no figure: it says how much of busy isn't the inference's own.
+    """
+
+    busy: float
+    idle: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.busy) and self.busy > 0):
+            raise InvalidInput(f"busy={self.busy:g}: give the watts that the board takes while it infers, above 0")
+        if self.idle is not None and not 0 <= self.idle <= self.busy:
+            raise InvalidInput(f"idle={self.idle:g}: give the watts that the board takes while it waits, 0 to busy={self.busy:g}")
+
+    @classmethod
+    def read(cls, text: str) -> Watts:
+        """From `text`'s form, as "idle=1.9,busy=4.2". Raises InvalidInput."""
+        parts = [re.fullmatch(r"(idle|busy)=(\d+\.?\d*|\.\d+)", part.replace(" ", "")) for part in text.split(",")]
+        given = {part[1]: float(part[2]) for part in parts if part}
+        if "busy" not in given or len(given) != len(parts):
+            raise InvalidInput(f"watts {text!r}: give what the board takes in each state, as idle=1.9,busy=4.2; idle may be left out")
+        return cls(**given)
+
+    @property
+    def text(self) -> str:
+        return f"busy={self.busy:g}" if self.idle is None else f"idle={self.idle:g},busy={self.busy:g}"
+
+    def __str__(self) -> str:
+        """How energy is said to be known where it comes from here."""
+        idle = "" if self.idle is None else f", {self.idle:g} W idle"
+        return f"modelled: {self.busy:g} W busy{idle}, as stated"
+
+    def energy_mj(self, busy_ms: float) -> float:
+        """Of so many milliseconds' work: W · ms = mJ."""
+        return self.busy * busy_ms
 
 
 @dataclass(frozen=True)

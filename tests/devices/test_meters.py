@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -83,4 +84,44 @@ def test_watts_are_integrated_by_the_trapezoid_rule():
 
 def test_a_sensor_that_fails_gives_no_figure():
     stop = meters.sampled("test", lambda: None).start()
+    assert stop() is None
+
+
+def test_a_counter_may_wrap_once_and_its_range_counts(tree):
+    root = tree(rapl("0", "package-0", "999999999", "1000000000"))
+    stop = meters.available(root)[0].start()
+    tree(rapl("0", "package-0", "1", "1000000000"))
+    assert stop() == pytest.approx(2e-6)
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "watts"),
+    [
+        ({"hwmon/hwmon2/name": "ina219", "hwmon/hwmon2/power1_input": "2500000"}, "hwmon ina219 power1", 2.5),
+        (
+            {"hwmon/hwmon3/name": "ina3221", "hwmon/hwmon3/curr1_input": "400", "hwmon/hwmon3/in1_input": "5000"},
+            "hwmon ina3221 channel 1",
+            2.0,
+        ),
+        (
+            {"power_supply/BAT1/type": "Battery", "power_supply/BAT1/status": "Discharging", "power_supply/BAT1/power_now": "7500000"},
+            "battery BAT1",
+            7.5,
+        ),
+    ],
+)
+def test_sensors_of_watts_are_added_up_over_the_time(tree, files, name, watts):
+    meter = meters.best(root=tree({f"sys/class/{path}": text for path, text in files.items()}))
+    assert meter.name == name
+    began = time.monotonic()
+    stop = meter.start()
+    time.sleep(0.12)
+    joules = stop()
+    assert 0.12 * watts <= joules <= (time.monotonic() - began) * watts
+
+
+def test_a_sensor_that_disappears_gives_no_figure(tree):
+    root = tree({"sys/class/hwmon/hwmon0/name": "ina226", "sys/class/hwmon/hwmon0/power1_input": "3000000"})
+    stop = meters.best(root=root).start()
+    (root / "sys/class/hwmon/hwmon0/power1_input").unlink()
     assert stop() is None

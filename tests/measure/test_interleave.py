@@ -1,7 +1,9 @@
 import pytest
 
+from edgewise.devices import Disturbance
 from edgewise.errors import InvalidInput, MeasurementFailed
 from edgewise.measure.interleave import laps, paired, ratio_to
+from edgewise.measure.referee import Referee
 from edgewise.testing import FakeClock
 
 
@@ -121,3 +123,95 @@ def test_race_ends_in_time_and_with_one_left():
     assert (len(times[0]), dropped) == (6, {1})
     times, _, _ = race(clock, {0: timer(clock, log, "a", [1.0])}, max_seconds=0.01)
     assert len(times[0]) == 1
+
+
+STEAL = Disturbance("steal", 0.12, "steal 12 %")
+
+
+def watching(log, found, least=20):
+    """A referee to whom the machine tells `found` block by block (then nothing); what it says goes into the log."""
+    script = iter(found)
+
+    class Logged(Referee):
+        def begin(self):
+            log.append("<")
+
+        def counts(self, *, last=False):
+            counted = super().counts(last=last)
+            log.append("." if counted else "x")
+            return counted
+
+    return Logged(lambda: next(script, ()), least=least)
+
+
+def test_disturbed_pairs_are_measured_again_both_sides_and_in_the_same_order():
+    clock, log = FakeClock(), []
+    referee = watching(log, [(), (STEAL,), (STEAL,), ()])
+    a, b = timer(clock, log, "A", [99, 4, 40, 4, 4]), timer(clock, log, "B", [99, 2, 2, 20, 2])
+    found = paired(a, b, min_pairs=6, referee=referee, clock=clock)
+    assert "".join(log) == "AB<" + "AB." + "BAx" + "BAx" + "BA." + "AB.BA." * 2
+    assert found.pairs == (2.0,) * 6  # neither 40 / 2 nor 4 / 20
+    assert found.reference_ms == (4,) * 6
+    assert (referee.counted, referee.again, referee.disturbed) == (6, 2, 0)
+    assert found.seconds == pytest.approx(18 * 0.05)
+
+
+def test_a_machine_that_is_never_quiet_takes_a_third_longer_and_ends():
+    clock, log = FakeClock(), []
+    referee = watching(log, [(STEAL,)] * 1000, least=12)
+    found = paired(timer(clock, log, "A", [1.0]), timer(clock, log, "B", [1.0]), min_pairs=12, referee=referee, clock=clock)
+    assert found.conclusive
+    assert (referee.counted, referee.again, referee.disturbed) == (12, 4, 12)
+    never, long = [1 + 0.001 * i for i in range(1000)], watching([], [(STEAL,)] * 1000, least=12)
+    a, b = timer(clock, [], "A", never), timer(clock, [], "B", [1.0])
+    found = paired(a, b, half_width=1e-6, max_seconds=20, referee=long, clock=clock)
+    assert 40 < long.again <= long.counted // 3 <= long.again + 1
+    assert len(found.pairs) == long.counted == long.disturbed
+
+
+def test_what_a_pair_s_times_are_decides_nothing():
+    clock, log = FakeClock(), []
+    referee = watching(log, [])
+    wild = [1.0, *[0.1, 50, 3] * 40]
+    found = paired(timer(clock, log, "A", wild), timer(clock, log, "B", [1.0]), min_pairs=6, max_seconds=3, referee=referee, clock=clock)
+    assert (referee.again, referee.disturbed) == (0, 0)
+    assert found.reference_ms == tuple(wild[1 : len(found.pairs) + 1])
+
+
+def test_when_time_is_up_a_disturbed_pair_counts():
+    clock, log = FakeClock(), []
+    referee = watching(log, [(STEAL,)] * 100)
+    found = paired(timer(clock, log, "A", [1.0]), timer(clock, log, "B", [1.0]), max_seconds=0.35, referee=referee, clock=clock)
+    assert (len(found.pairs), referee.again, referee.disturbed) == (1, 2, 1)
+
+
+def test_a_disturbed_pair_starts_no_renewal():
+    clock, log = FakeClock(), []
+    referee = watching(log, [(), (), (STEAL,), ()])
+    a, b = timer(clock, log, "A", [1.0]), timer(clock, log, "B", [1.0])
+    paired(a, b, min_pairs=6, renew_pairs=2, launch=lambda: log.append("|"), referee=referee, clock=clock)
+    assert "".join(log) == "|AB<AB.BA." + "|AB<ABxAB.BA." + "|AB<AB.BA."
+
+
+def test_a_race_measures_the_disturbed_block_again():
+    clock, log = FakeClock(), []
+    timers = {0: timer(clock, log, "a", [2.0, 2.0, 70.0, 2.0]), 1: timer(clock, log, "b", [1.0])}
+    referees = {0: watching(log, [(), (STEAL,), ()], least=6), 1: watching(log, [(STEAL,)] * 100, least=6)}
+    times, _, _ = race(clock, timers, referees=referees, rounds=6)
+    assert "".join(log).startswith("ab" + "<a." + "<bxbxb." + "<b." + "<axa." + "<a.<b.")
+    assert times == {0: [2.0] * 6, 1: [1.0] * 6}
+    assert [(each.again, each.disturbed) for each in referees.values()] == [(1, 0), (2, 6)]
+
+
+def test_one_that_dies_while_it_is_measured_again_leaves_the_race():
+    clock, log, calls = FakeClock(), [], []
+
+    def dies(_):
+        calls.append(1)
+        if len(calls) > 2:
+            raise MeasurementFailed("died")
+        return 1.0
+
+    timers = {0: timer(clock, log, "a", [1.0]), 1: dies}
+    times, _, failed = race(clock, timers, referees={1: watching([], [(STEAL,)])})
+    assert (times[1], failed) == ([], {1: "died"})

@@ -7,14 +7,15 @@ name it in `edgewise.registry` (or pass "your.module:Class"), and let its test i
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edgewise import registry
 from edgewise.backends import signature
+from edgewise.devices import multiplies_bf16
 from edgewise.errors import InvalidInput
 from edgewise.types import Backend, Execution, Inputs, Runner
 
-__all__ = ["ONNX", "first_taking", "form", "get", "installed", "load", "plain", "taking"]
+__all__ = ["ONNX", "first_taking", "form", "get", "installed", "load", "plain", "precisions", "taking"]
 
 ONNX = "onnx"  # the form that a graph is
 
@@ -44,6 +45,12 @@ def form(name: str) -> str:
 def taking(wanted: str = ONNX) -> tuple[str, ...]:
     """Installed engines that load this form, in the registry's order."""
     return tuple(name for name, backend in installed().items() if getattr(backend, "form", ONNX) == wanted)
+
+
+def precisions(name: str, sets: Collection[str]) -> tuple[str, ...]:
+    """Floating precisions that a CPU with these instruction sets (`Device.isa`) runs natively, and this one too, which judges them."""
+    native = multiplies_bf16(sets) or {"asimd", "bf16"} <= set(sets)
+    return tuple(precision for precision in get(name).precisions() if precision != "bf16" or native)
 
 
 def plain(execution: Execution) -> Execution:

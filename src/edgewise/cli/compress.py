@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgewise.cli import derive, given
-from edgewise.cli.fit import finish, search, writable
+from edgewise.cli.fit import finish, print_away, search, writable
 
 
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
@@ -34,6 +34,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        device: Annotated[str, typer.Option(help="Where it has to run, and is measured: a name of `edgewise devices`.")] = "local",
         **options: Any,
     ) -> None:
         """Send a model through the steps of a recipe, measure what comes out against the dense model, and pack it.
@@ -43,7 +44,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         writable(out)
         made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
-        arguments = {"weights": weights, "recipe": recipe, **derive.collect(following, options)}
+        where = given.device(device, print_away)
+        arguments = {"device": where, "weights": weights, "recipe": recipe, **derive.collect(following, options)}
         finish(search(follow, model, made, out, arguments), out)
 
     command.__doc__ = f"{command.__doc__}\n\n{steps()}"

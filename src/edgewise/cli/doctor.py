@@ -133,5 +133,10 @@ def warnings(device: Device, seen: Conditions, *, quota: float | None = None) ->
             )
         )
     if device.energy.startswith("none"):
-        rows.append(("energy", "it can't be measured here, so no figure is given and --energy-mj can't be asked for"))
+        rows.append(
+            (
+                "energy",
+                "it can't be measured here, so there is no figure, unless --watts states what the board takes: then figures are modelled",
+            )
+        )
     return rows

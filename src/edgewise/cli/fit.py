@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from edgewise.cli import derive, given
+from edgewise.cli.energy import WATTS, with_watts
 from edgewise.cli.progress import Tell, telling
 from edgewise.errors import BudgetMissed, InvalidInput
 from edgewise.types import Budget
 
 if TYPE_CHECKING:
     from edgewise.fitting import Result
-    from edgewise.records import Study
+    from edgewise.records import Device, Study
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         task: Annotated[str, typer.Option(help="What the model is for; or your own, as module:function.")] = given.USUAL_TASK,
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        device: Annotated[str, typer.Option(help="Where it has to run, and is measured: a name of `edgewise devices`.")] = "local",
+        watts: Annotated[str, typer.Option(help=WATTS, metavar="WATTS")] = "",
         beside: Annotated[
             list[Path] | None,
             typer.Option(
@@ -74,7 +77,9 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         writable(out)
         made = given.make_task(task, data, options, defaults=given.model_options(model))
         given.import_from_here()
-        arguments: dict[str, Any] = {"weights": weights, "beside": tuple(beside or ()), **derive.collect(searching, options)}
+        where = _with_watts(given.device(device, print_away), watts)
+        own = {"device": where, "weights": weights, "beside": tuple(beside or ())}
+        arguments: dict[str, Any] = {**own, **derive.collect(searching, options)}
         if len(speedups) > 1:
             together = {"speedups": speedups, "budget": asked[0] if len(asked) == 1 else asked}
             finish_family(search(family, model, made, out, {**together, **arguments}), out)
@@ -164,6 +169,25 @@ def writable(out: Path) -> None:
         raise InvalidInput(f"-o {out}: {place} is a file; give a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InvalidInput(f"-o {out}: {place} may not be written to; give another folder")
+
+
+def _with_watts(device: Device, watts: str) -> Device:
+    """`with_watts`, its note said before the search."""
+    from edgewise.cli.terminal import clean, console
+
+    found, notes = with_watts(device, watts)
+    for note in notes:
+        console().print(clean(f"Note: {note}."), style="yellow")
+    return found
+
+
+def print_away(text: str) -> None:
+    """A device that is away, or was."""
+    from rich.console import Console
+
+    from edgewise.cli.terminal import clean
+
+    Console(stderr=True, highlight=False).print(clean(text), style="yellow")
 
 
 def search(fit: Callable[..., T], model: Any, task: Any, out: Path, options: dict[str, Any]) -> T:

@@ -21,6 +21,7 @@ from edgewise.types import Execution, Inputs, Signature, Split
 if TYPE_CHECKING:
     from edgewise.graph import Graph
     from edgewise.package import Package
+    from edgewise.records import Device
 
 USUAL_TASK = "image-classification"
 TOKENIZER = "tokenizer.json"
@@ -70,6 +71,22 @@ def execution_of(found: Package) -> Execution:
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------
+
+
+def device(name: str, tell: Callable[[str], None] = lambda text: None) -> Device:
+    """This machine, or one that `edgewise devices` knows, connected. tell: is told when it is away. Raises what `connect` does."""
+    from edgewise import devices
+    from edgewise.devices import known
+
+    if name == known.LOCAL:
+        return devices.local()
+    from edgewise.measure import elsewhere
+    from edgewise.wire import client, keys
+
+    one = known.find(name)
+    if one.profile:
+        return elsewhere.stand_in(Path(one.profile), name)
+    return elsewhere.connect(client.link(one.url, keys.read(one.key), tell), name)
 
 
 def named_task(arguments: Sequence[str], usual: str = USUAL_TASK) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgewise.cli.energy import WATTS, with_watts
 from edgewise.errors import EdgewiseError, InvalidInput, InvalidModel, MeasurementFailed
 from edgewise.types import Execution
 
@@ -63,8 +64,13 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         model: Annotated[str, typer.Argument(help="model.onnx, model.edgew, model.pt2 or package.module:callable.", metavar="MODEL")],
         threads: Annotated[str | None, typer.Option(help="Thread counts, as 1,2 (1 and all cores unless given).")] = None,
         backends: Annotated[str | None, typer.Option(help="Engines, with commas (all installed ones unless given).")] = None,
-        batch: Annotated[int, typer.Option(help="Samples in one call.", min=1)] = 1,
-        seconds: Annotated[float, typer.Option(help="How long each is timed.", min=0.05)] = 2.0,
+        batch: Annotated[int | None, typer.Option(help="Samples in one call (1; of scenario offline 8).", min=1)] = None,
+        seconds: Annotated[float | None, typer.Option(help="How long each is timed (2; a scenario 10).", min=0.05)] = None,
+        scenario: Annotated[
+            str, typer.Option(help="Asked by MLPerf's LoadGen: single-stream, multi-stream or offline.", metavar="NAME")
+        ] = "",
+        queries: Annotated[int | None, typer.Option(help="The least queries of a scenario (as many as its verdict needs).", min=1)] = None,
+        watts: Annotated[str, typer.Option(help=WATTS, metavar="WATTS")] = "",
         data: Annotated[str | None, typer.Option(help="Real inputs, .npy or .npz by name; or a task's data. Random unless given.")] = None,
         task: Annotated[str, typer.Option(help="Take inputs from a task's data, as text-classification.")] = "",
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
@@ -76,26 +82,32 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         Example: edgewise measure model.onnx --threads 1,2
 
         Texts: edgewise measure model.onnx --task text-classification --data sst2/ --tokenizer my-bert/ --tokens 128
+
+        As MLPerf asks: edgewise measure model.onnx --scenario offline --seconds 60
         """
         from edgewise import devices
+        from edgewise.cli import scenario as scenarios
         from edgewise.cli.progress import telling
 
+        scenarios.check(scenario, queries=queries, watts=watts)
         device = devices.local()
         counts = thread_counts(threads, device.cores)
         executions = list(_executions(backends, counts))
         with telling() as tell:
             subject = _subject(model, weights, Path(data) if data and not task else None)
-            inputs, notes = _inputs(subject, model, task, data, batch, options)
-            device = _with_peaks(device, counts, tell)
-            measured, failed = _profiles(subject, executions, inputs, device, seconds, tell)
-            if not measured:
-                raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
-            races = [race for count in counts for race in _race(subject, count, measured, inputs, device, tell)]
-        failed += [(race.subject.execution, race.failed) for race in races if race.failed]
-        if as_json:
+            size = scenarios.batch(scenario, subject.graph.signature, batch) if scenario else batch or 1
+            inputs, notes = _inputs(subject, model, task, data, size, options)
+            if scenario:
+                runs = scenarios.runs(scenario, subject.bytes_for, executions, inputs, device, seconds or 10.0, queries, tell)
+            else:
+                device, said = with_watts(_with_peaks(device, counts, tell), watts)
+                measured, races, failed = _measured(subject, executions, counts, inputs, device, seconds or 2.0, tell)
+        if scenario:
+            scenarios.show(runs, subject.name, inputs, notes, as_json=as_json)
+        elif as_json:
             typer.echo(_json(subject, device, inputs, measured, races, failed))
         else:
-            _show(subject, inputs, measured, races, failed, notes)
+            _show(subject, inputs, measured, races, failed, [*notes, *said])
 
     return derive.with_options(command, derived)
 
@@ -192,6 +204,17 @@ def _with_peaks(device: Device, counts: Sequence[int], tell: Tell) -> Device:
         tell(f"the device's peaks with {count} thread{'s' * (count > 1)} (once, then cached)", 0.0, None)
         found.append(measure.peaks(device, count))
     return replace(device, peaks=tuple(found))
+
+
+def _measured(
+    subject: _Subject, executions: Sequence[Execution], counts: Sequence[int], inputs: Inputs, device: Device, seconds: float, tell: Tell
+) -> tuple[list[Measurement], list[Contender], list[tuple[Execution, str]]]:
+    """Each alone, then those with as many threads in turns; and what failed. MeasurementFailed when all did."""
+    measured, failed = _profiles(subject, executions, inputs, device, seconds, tell)
+    if not measured:
+        raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
+    races = [race for count in counts for race in _race(subject, count, measured, inputs, device, tell)]
+    return measured, races, [*failed, *((race.subject.execution, race.failed) for race in races if race.failed)]
 
 
 def _profiles(

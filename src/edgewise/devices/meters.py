@@ -1,19 +1,20 @@
-"""Energy meters: counters of joules (RAPL, some hwmon chips) and sensors of watts (INA and other hwmon chips, a battery that discharges).
+"""Energy meters: counters of joules (RAPL, some hwmon chips, NVML) and sensors of watts (INA and other hwmon chips, a battery that discharges).
 
-A machine without any says so, with what was looked for: no constant stands in for a meter.
+A machine without any says so, with what was looked for: no constant stands in for a meter. (Watts that somebody states are no meter; they
+are `types.Watts`, and what comes of them is called modelled.)
 """
-
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from edgewise.devices import cpu
+from edgewise.devices import cpu, nvml
+from edgewise.devices.nvml import Gpu
 
 PERIOD_S = 0.05  # between two looks at a sensor of watts
 
@@ -22,7 +23,7 @@ PERIOD_S = 0.05  # between two looks at a sensor of watts
 class Meter:
     """`start()` begins to count and returns a function that stops and gives the joules since (None when a reading failed).
 
-    All of them count the whole package, board or battery, the idle part included.
+    All of them count the whole package, board, card or battery, the idle part included.
     """
 
     name: str
@@ -30,34 +31,50 @@ class Meter:
 
 
 def available(root: Path = cpu.ROOT) -> tuple[Meter, ...]:
-    """The meters that can be read here, the most precise first."""
+    """The meters of what computes on the processor that can be read here, the most precise first."""
     return tuple(meter for meter in (_rapl(root), _hwmon_energy(root), _hwmon_power(root), _battery(root)) if meter is not None)
 
 
-def source(root: Path = cpu.ROOT) -> str:
+def best(*, gpu: bool = False, root: Path = cpu.ROOT, gpus: Callable[[], Sequence[Gpu]] = nvml.gpus) -> Meter | None:
+    """The meter of what an engine computes on: the first of `available`, and for one that computes on a GPU NVML's before these.
+
+    Never NVML's for the processor's work: it would count a card that waits.
+    """
+    found = [_nvml(gpus())] if gpu else []
+    return next((meter for meter in (*found, *available(root)) if meter is not None), None)
+
+
+def source(root: Path = cpu.ROOT, gpus: Callable[[], Sequence[Gpu]] = nvml.gpus) -> str:
     """How energy is known here, for `Device.energy`: the best meter's name, or "none: …" with what was looked for."""
     found = available(root)
     if found:
         return found[0].name
+    card = _nvml(gpus())
+    beside = f"; {card.name} counts a GPU alone, for engines that compute on it" if card is not None else ""
     if list((root / "sys/class/powercap").glob("*-rapl:*")):
-        return "none: RAPL is there, but its counters may be read by root only (chmod a+r /sys/class/powercap/*/energy_uj)"
-    return "none: no RAPL in /sys/class/powercap, no energy or power sensor in /sys/class/hwmon, no battery that discharges"
+        return f"none: RAPL is there, but its counters may be read by root only (chmod a+r /sys/class/powercap/*/energy_uj){beside}"
+    return f"none: no RAPL in /sys/class/powercap, no energy or power sensor in /sys/class/hwmon, no battery that discharges{beside}"
 
 
 def counter(name: str, counters: tuple[tuple[Path, float | None], ...]) -> Meter:
     """A meter over files of microjoules that only grow, each with the range at which it wraps to zero (None: never)."""
+    return growing(name, tuple((partial(_scaled, path, 1e-6), wrap and wrap / 1e6) for path, wrap in counters))
+
+
+def growing(name: str, counters: Sequence[tuple[Callable[[], float | None], float | None]]) -> Meter:
+    """A meter over functions that give joules that only grow, each with the joules at which it wraps to zero (None: never)."""
 
     def start() -> Callable[[], float | None]:
-        before = [cpu.number(path) for path, _ in counters]
+        before = [read() for read, _ in counters]
 
         def stop() -> float | None:
             total = 0.0
-            for (path, wrap), first in zip(counters, before, strict=True):
-                last = cpu.number(path)
+            for (read, wrap), first in zip(counters, before, strict=True):
+                last = read()
                 if first is None or last is None or (last < first and wrap is None):
                     return None
                 total += last - first + (wrap or 0.0 if last < first else 0.0)
-            return total / 1e6
+            return total
 
         return stop
 
@@ -139,6 +156,24 @@ def _battery(root: Path) -> Meter | None:
         if cpu.number(current) is not None and cpu.number(voltage) is not None:
             return sampled(f"battery {folder.name}", partial(_product, current, voltage, 1e-12))
     return None
+
+
+def _nvml(gpus: Sequence[Gpu]) -> Meter | None:
+    """All cards together, by their counters where every one has such, else by their watts."""
+    if not gpus:
+        return None
+    names = ", ".join(dict.fromkeys(gpu.name for gpu in gpus))
+    which = names if len(gpus) == 1 else f"{len(gpus)} cards: {names}"
+    counted = [(gpu.joules, None) for gpu in gpus if gpu.joules is not None]
+    if len(counted) == len(gpus):
+        return growing(f"NVML energy counter ({which})", counted)
+
+    def watts() -> float | None:
+        each = [gpu.watts() for gpu in gpus]
+        known = [value for value in each if value is not None]
+        return sum(known) if len(known) == len(each) else None
+
+    return sampled(f"NVML power ({which})", watts)
 
 
 def _scaled(path: Path, unit: float) -> float | None:

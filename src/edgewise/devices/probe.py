@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ import psutil
 from edgewise import registry
 from edgewise.devices import cpu, meters
 from edgewise.records import Device
+from edgewise.types import Watts
 
 
 def local(root: Path = cpu.ROOT) -> Device:
@@ -30,6 +32,16 @@ def local(root: Path = cpu.ROOT) -> Device:
         backends=backends(),
         energy=meters.source(root),
     )
+
+
+def stated(device: Device, watts: Watts) -> tuple[Device, str]:
+    """`device` with its energy modelled by `watts`, and what has to be said about it, "" for nothing.
+
+    A meter is better than any statement: where there is one, `device` stays as it is, and that the watts weren't needed is said.
+    """
+    if not device.energy.startswith(("none", "modelled")):
+        return device, f"{watts.text} W weren't needed: energy is measured on {device.name} ({device.energy})"
+    return replace(device, energy=str(watts), watts=watts), ""
 
 
 def memory(root: Path = cpu.ROOT) -> int:

@@ -4,6 +4,7 @@ Time is taken in processes of their own (`profile`, `compare`, `race`); what a m
 `divergence`, `layers`). A measuring process imports this package, so what is heavy and it doesn't need is imported where it is used.
 """
 
+from edgewise.measure.elsewhere import connect, interruptions
 from edgewise.measure.fidelity import Layer, Parting, answers, collect, divergence, layers, quality
 from edgewise.measure.independence import Rows, rows
 from edgewise.measure.interleave import Contender, compare, race
@@ -23,7 +24,9 @@ __all__ = [
     "answers",
     "collect",
     "compare",
+    "connect",
     "divergence",
+    "interruptions",
     "latency",
     "layers",
     "peaks",

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from edgewise.devices import Health
 from edgewise.errors import EdgewiseError
 from edgewise.graph.graph import Graph
 from edgewise.measure.process import LIMIT_S, Process
+from edgewise.measure.referee import Looked, Referee
 from edgewise.measure.subject import Subject
 from edgewise.types import Execution, Inputs
 
@@ -17,16 +19,27 @@ Timer = Callable[[Graph, int], Sequence[tuple[float, float]]]
 
 BLOCK_MS = 15.0  # shorter than a comparison's: a table needs many figures more than it needs exact ones
 RENEWED = 32  # graphs timed before both processes are started anew
+LEAST = 30  # pairs of a table, about: see Referee
 
 
 class Alternating:
     """A Timer: the dense graph and one graph after another, in two processes of their own, in alternating blocks.
 
-    Both are started anew after every RENEWED graphs: where memory happens to lie moves a tiny model's time by a percent or two.
+    Both are started anew after every RENEWED graphs: where memory happens to lie moves a tiny model's time by a percent or two. Pairs that
+    the machine disturbed are measured again, a third more in all at most: `referee` knows of which. looked: instead of a look at it.
     """
 
-    def __init__(self, dense: Graph, execution: Execution, inputs: Inputs, cores: Sequence[int], limit_s: float = LIMIT_S) -> None:
+    def __init__(
+        self,
+        dense: Graph,
+        execution: Execution,
+        inputs: Inputs,
+        cores: Sequence[int],
+        limit_s: float = LIMIT_S,
+        looked: Looked | None = None,
+    ) -> None:
         self.engine = ""  # and version, known once a graph was timed
+        self.referee = Referee(looked or Health(cores, lambda: [process.pid for process in self._processes or ()]), least=LEAST)
         self._dense, self._execution, self._inputs = dense, execution, inputs
         self._cores, self._limit_s = cores, limit_s
         self._processes: tuple[Process, Process] | None = None
@@ -38,11 +51,13 @@ class Alternating:
             candidate.load(Subject(graph.to_bytes(), self._execution), self._inputs)
             candidate.first()
             candidate.block(BLOCK_MS)  # the first block warms it up and isn't counted
-            found = []
-            for turn in range(pairs):
+            self.referee.begin()
+            found: list[tuple[float, float]] = []
+            while len(found) < pairs:
                 # A B, B A …: a steady drift favours neither side.
-                times = {side: (reference, candidate)[side].block(BLOCK_MS) for side in ((0, 1), (1, 0))[turn % 2]}
-                found.append((times[0], times[1]))
+                times = {side: (reference, candidate)[side].block(BLOCK_MS) for side in ((0, 1), (1, 0))[len(found) % 2]}
+                if self.referee.counts():
+                    found.append((times[0], times[1]))
             return found
         except EdgewiseError:
             self.close()  # the next graph gets processes that are whole

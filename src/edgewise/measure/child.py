@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     parent = int(sys.argv[1])
     cores = [int(core) for core in sys.argv[2].split(",") if core]
-    _die_with(parent)
+    die_with(parent)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     requests = sys.stdin.buffer
@@ -39,7 +39,7 @@ def main() -> None:
     Child(requests, replies).serve()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask Linux for SIGKILL when the parent dies. The parent may have died before we asked: then we are another's child already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -78,6 +78,10 @@ class Child:
                 return block(self._loaded(), self._inputs, min_ms)
             case messages.Sample(seconds, min_samples, keep):
                 return sample(self._loaded(), self._inputs, seconds, min_samples, keep)
+            case messages.Scenario():
+                from edgewise.measure.scenarios.driving import drive  # only the process that asks has LoadGen in it
+
+                return drive(self._loaded(), self._inputs, request)
             case messages.Memory():
                 return messages.Number(max(0, peak_bytes() - self._idle_bytes))
             case messages.Bandwidth(array_bytes, threads, repeats):
@@ -154,7 +158,7 @@ def sample(
                 samples.append((now - before) * 1e3)
             calls += 1
             before = now
-        return messages.Timed(calls, (before - start) * 1e3, samples)
+        return messages.Timed(calls, (before - start) * 1e3, samples, len(warm))
     finally:
         gc.enable()
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 
-from edgewise.devices import Watch
+from edgewise.devices import Health, Watch
 from edgewise.errors import InvalidInput, MeasurementFailed
+from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
 from edgewise.measure.process import LIMIT_S, Process
+from edgewise.measure.referee import Referee
 from edgewise.measure.statistics import median_interval
 from edgewise.measure.subject import Subject
 from edgewise.records import Conditions, Device, Interval, Speedup
@@ -53,11 +55,15 @@ def compare(
     time, and a steady drift favours neither side. The ratio is the median over pairs, with a distribution-free 95 % interval; it stops when
     the interval's relative half-width is at most `half_width`, or after `max_seconds`, and is then not conclusive. With `renew_pairs` both
     processes are started anew after that many pairs: where memory happens to lie in one process moves a tiny model's time by a percent or
-    two, which no number of pairs in that process shows.
+    two, which no number of pairs in that process shows. A pair that the machine disturbed (`devices.Health`) is measured again, a third
+    more pairs at most; the conditions say how many, and why.
 
     Raises InvalidInput for different thread counts (what a speedup means: ARCHITECTURE.md), InvalidModel when an engine refuses a model,
     MeasurementFailed when a process dies or hangs for `limit_s`.
     """
+    if (there := elsewhere.of(device)) is not None:
+        options = {"half_width": half_width, "block_ms": block_ms, "min_pairs": min_pairs, "max_seconds": max_seconds}
+        return there.compare(reference, candidate, inputs, {**options, "renew_pairs": renew_pairs, "limit_s": limit_s})
     threads = reference.execution.threads
     if candidate.execution.threads != threads:
         raise InvalidInput(f"a speedup compares like with like: reference has threads={threads}, candidate {candidate.execution.threads}")
@@ -65,6 +71,7 @@ def compare(
         watch = Watch(cores)
         processes: list[Process] = []
         engines: list[str] = []
+        referee = Referee(Health(cores, lambda: [process.pid for process in processes]), least=min_pairs)
 
         def launch() -> None:
             running.close()
@@ -85,8 +92,9 @@ def compare(
             max_seconds=max_seconds,
             launch=launch,
             renew_pairs=renew_pairs,
+            referee=referee,
         )
-        conditions = [watch.conditions(device=device.name, engine=engine, threads=threads) for engine in engines]
+        conditions = [referee.told(watch.conditions(device=device.name, engine=engine, threads=threads)) for engine in engines]
     return Speedup(
         found.ratio, found.pairs, found.reference_ms, found.candidate_ms, found.conclusive, found.seconds, conditions[0], conditions[1]
     )
@@ -102,9 +110,12 @@ def paired(
     max_seconds: float = 60,
     launch: Callable[[], None] = lambda: None,
     renew_pairs: int | None = None,
+    referee: Referee | None = None,
     clock: Clock = monotonic,
 ) -> Paired:
     """The schedule of `compare`, over anything that times a block. `launch` starts both sides, first and at every renewal.
+
+    A pair that `referee` doesn't let count is measured again, in the same order. seconds: with what was measured again.
 
     The interval is looked at after `min_pairs` pairs and then each time that there are a quarter more: stopping at the first of many looks
     that pleases would make the interval hold the truth less often than it says (simulated, pairs that scatter by 4 %: 91 % with a look
@@ -117,16 +128,24 @@ def paired(
     times: tuple[list[float], list[float]] = ([], [])
     pairs: list[float] = []
     look = max(min_pairs, 6)  # fewer have no 95 % interval
+    referee = referee or Referee()
+    launched = False
     start = clock()
     while True:
-        if not pairs or (renew_pairs and len(pairs) % renew_pairs == 0):
+        if not launched:
             launch()
             reference(block_ms)  # the first block of each process warms it up and isn't counted
             candidate(block_ms)
-        for side in (0, 1) if len(pairs) % 2 == 0 else (1, 0):
-            times[side].append((reference, candidate)[side](block_ms))
-        pairs.append(times[0][-1] / times[1][-1])
+            referee.begin()
+            launched = True
+        found = {side: (reference, candidate)[side](block_ms) for side in ((0, 1) if len(pairs) % 2 == 0 else (1, 0))}
         seconds = clock() - start
+        if not referee.counts(last=seconds >= max_seconds):
+            continue
+        for side in (0, 1):
+            times[side].append(found[side])
+        pairs.append(found[0] / found[1])
+        launched = not (renew_pairs and len(pairs) % renew_pairs == 0)
         if len(pairs) < look and seconds < max_seconds:
             continue
         ratio = median_interval(pairs)
@@ -166,9 +185,13 @@ def race(
     """
     if not subjects:
         raise InvalidInput("a race needs at least one subject")
+    if (there := elsewhere.of(device)) is not None:
+        options = {"block_ms": block_ms, "min_rounds": min_rounds, "rounds": rounds, "max_seconds": max_seconds, "limit_s": limit_s}
+        return there.race(subjects, inputs, options)
     failed: dict[int, str] = {}
     engines: dict[int, str] = {}
     timers: dict[int, BlockTimer] = {}
+    processes: dict[int, Process] = {}
     with ExitStack() as stack:
         widest = max(subject.execution.threads for subject in subjects)
         cores = stack.enter_context(reserved(widest))
@@ -179,15 +202,21 @@ def race(
                 process = stack.enter_context(Process(cores[:threads], threads=threads, limit_s=limit_s))
                 engines[i] = f"{subject.execution.backend} {process.load(subject, inputs).version}"
                 process.first()
-                timers[i] = process.block
+                timers[i], processes[i] = process.block, process
             except (InvalidInput, MeasurementFailed) as error:
                 if i == 0:
                     raise
                 failed[i] = str(error)
-        times, dropped = laps(timers, failed, block_ms=block_ms, min_rounds=min_rounds, rounds=rounds, max_seconds=max_seconds)
+        # All processes are ours: threads of one that has just stopped may still spin for work.
+        ours = lambda: [process.pid for i, process in processes.items() if i not in failed]  # noqa: E731
+        referees = {i: Referee(Health(cores[: subjects[i].execution.threads], ours), least=min_rounds) for i in timers}
+        times, dropped = laps(
+            timers, failed, block_ms=block_ms, min_rounds=min_rounds, rounds=rounds, max_seconds=max_seconds, referees=referees
+        )
         conditions = {
             i: watch.conditions(device=device.name, engine=engine, threads=subjects[i].execution.threads) for i, engine in engines.items()
         }
+        conditions |= {i: referee.told(conditions[i]) for i, referee in referees.items()}
     return tuple(
         Contender(
             subject,
@@ -209,9 +238,13 @@ def laps(
     min_rounds: int,
     rounds: int,
     max_seconds: float,
+    referees: Mapping[int, Referee] | None = None,
     clock: Clock = monotonic,
 ) -> tuple[dict[int, list[float]], set[int]]:
-    """The schedule of `race`: block medians per timer, and which were dropped. A timer that fails on the way is added to `failed`."""
+    """The schedule of `race`: block medians per timer, and which were dropped. A timer that fails on the way is added to `failed`.
+
+    A block that its timer's referee doesn't let count is measured again at once: by the machine alone, so it need not take others with it.
+    """
     times: dict[int, list[float]] = {i: [] for i in timers}
     running = list(timers)
     dropped: set[int] = set()
@@ -222,7 +255,11 @@ def laps(
         running = [i for i in running if i not in failed]
         turn = lap % len(running)
         for i in running[turn:] + running[:turn]:
+            referee = (referees or {}).get(i) or Referee()
+            referee.begin()
             value = _timed(timers, failed, i, block_ms)
+            while value is not None and not referee.counts(last=clock() - start >= max_seconds):
+                value = _timed(timers, failed, i, block_ms)
             if value is not None:
                 times[i].append(value)
         if clock() - start >= max_seconds:

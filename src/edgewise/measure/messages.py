@@ -50,6 +50,22 @@ class Sample(msgspec.Struct, frozen=True, tag=True):
     keep: int
 
 
+class Scenario(msgspec.Struct, frozen=True, tag=True):
+    """Let MLPerf's LoadGen ask for queries, for `seconds` and at least `queries` of them: see `edgewise.measure.scenarios`.
+
+    name: LoadGen's. samples: of a query; percentile: 0..1, of a query's time. batch: samples of one call on the loaded inputs, which takes
+    about `call_ms`: LoadGen makes its queries beforehand, and has to know how many.
+    """
+
+    name: str
+    seconds: float
+    queries: int
+    samples: int
+    percentile: float
+    batch: int
+    call_ms: float
+
+
 class Memory(msgspec.Struct, frozen=True, tag=True):
     """Peak memory since before the model arrived."""
 
@@ -68,11 +84,22 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Timed(msgspec.Struct, frozen=True, tag=True):
-    """`calls` calls took `elapsed_ms` together; `samples_ms` are those that were kept, in order."""
+    """`calls` calls took `elapsed_ms` together; `samples_ms` are those that were kept, in order. `warm` calls went before them."""
 
     calls: int
     elapsed_ms: float
     samples_ms: list[float]
+    warm: int = 0
+
+
+class Logged(msgspec.Struct, frozen=True, tag=True):
+    """What LoadGen wrote, its version, and what it asked for."""
+
+    summary: str
+    detail: str
+    version: str
+    queries: int
+    samples: int
 
 
 class Number(msgspec.Struct, frozen=True, tag=True):
@@ -86,8 +113,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Request = Load | First | Block | Sample | Memory | Bandwidth
-Reply = Loaded | Timed | Number | Failed
+Request = Load | First | Block | Sample | Scenario | Memory | Bandwidth
+Reply = Loaded | Timed | Logged | Number | Failed
 
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode

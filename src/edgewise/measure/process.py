@@ -21,7 +21,7 @@ from edgewise.types import Inputs
 LIMIT_S = 120.0  # for one answer, on top of the time that the request itself asks for
 CHUNK = 1 << 20
 
-R = TypeVar("R", messages.Loaded, messages.Timed, messages.Number)
+R = TypeVar("R", messages.Loaded, messages.Timed, messages.Logged, messages.Number)
 
 
 class Process:
@@ -77,6 +77,9 @@ class Process:
 
     def sample(self, seconds: float, min_samples: int, keep: int) -> messages.Timed:
         return self._ask(messages.Sample(seconds, min_samples, keep), messages.Timed, 2 * seconds)
+
+    def scenario(self, asked: messages.Scenario, takes_s: float) -> messages.Logged:
+        return self._ask(asked, messages.Logged, takes_s)
 
     def memory(self) -> int:
         """Peak bytes above the process when it was idle, just before the model's bytes arrived."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 
+from edgewise import backends
 from edgewise.devices import Watch, meters
+from edgewise.errors import EdgewiseError
+from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
 from edgewise.measure.process import LIMIT_S, Process
 from edgewise.measure.roofline import Work, roofline_ms
 from edgewise.measure.subject import Subject
 from edgewise.records import Device, Latency, Measurement
-from edgewise.types import Execution, Inputs
+from edgewise.types import Execution, Inputs, Watts
 
 KEEP = 2000  # samples stored: p99 stands on 20 of them, and a study of a hundred trials stays below 10 MB
 
@@ -33,18 +37,23 @@ def profile(
     than KEEP calls every k-th is stored. throughput_per_s: samples (calls × batch) per second of the same calls.
     peak_memory_bytes: resident high-water mark of loading, first inference and all calls, above the interpreter with numpy and edgewise
     imported and before the engine is (the model's bytes are held once while it loads). roofline_share: only with `work` and measured peaks
-    of this thread count in `device`. energy_mj: per call, of the whole package or board, when the device has a meter.
+    of this thread count in `device`. energy_mj: per call, of the whole package or board, idle part included, when the device has a meter;
+    where `device` states watts instead, the mean call's time × those of a busy board. energy_source says which.
 
     Raises InvalidModel or InvalidInput when the engine refuses the model or the inputs, MeasurementFailed when the process dies or hangs.
     """
+    if (there := elsewhere.of(device)) is not None:
+        options = {"seconds": seconds, "min_samples": min_samples, "limit_s": limit_s}
+        return _modelled(there.profile(Subject(model, execution), inputs, work, device.peaks, options), device, inputs)
     subject = Subject(model, execution)
     threads = execution.threads
+    meter = None if isinstance(device.watts, Watts) else _meter(execution)
     with reserved(threads) as cores:
         watch = Watch(cores)
         with Process(cores, threads=threads, limit_s=limit_s) as process:
             loaded = process.load(subject, inputs)
             first_ms = process.first()
-            stop = _start_meter()
+            stop = meter.start() if meter else None
             timed = process.sample(seconds, min_samples, KEEP)
             joules = stop() if stop else None
             peak = process.memory()
@@ -52,7 +61,8 @@ def profile(
     latency = Latency(tuple(timed.samples_ms))
     roofs = next((peaks for peaks in device.peaks if peaks.threads == threads), None)
     bound = roofline_ms(roofs, work) if roofs and work else None
-    return Measurement(
+    source = device.energy if meter is None else meter.name if joules is not None else f"none: {meter.name} could not be read"
+    found = Measurement(
         execution=execution,
         conditions=conditions,
         latency=latency,
@@ -61,10 +71,11 @@ def profile(
         size_bytes=len(model),
         peak_memory_bytes=peak,
         throughput_per_s=timed.calls * batch_size(inputs) / timed.elapsed_ms * 1e3,
-        energy_mj=None if joules is None else joules * 1e3 / timed.calls,
-        energy_source=device.energy,
+        energy_mj=None if joules is None else joules * 1e3 / (timed.calls + timed.warm),  # the meter ran while it warmed up
+        energy_source=source,
         roofline_share=bound / latency.p50_ms if bound else None,
     )
+    return _modelled(found, device, inputs)
 
 
 def batch_size(inputs: Inputs) -> int:
@@ -73,6 +84,17 @@ def batch_size(inputs: Inputs) -> int:
     return leading.pop() if len(leading) == 1 else 1
 
 
-def _start_meter() -> Callable[[], float | None] | None:
-    found = meters.available()
-    return found[0].start() if found else None
+def _meter(execution: Execution) -> meters.Meter | None:
+    """A backend whose engine computes on a GPU says so by an attribute `gpu`: then the card's meter counts."""
+    gpu = False
+    with suppress(EdgewiseError):  # a name that is none is an error where it is loaded
+        gpu = bool(getattr(backends.get(execution.backend), "gpu", False))
+    return meters.best(gpu=gpu)
+
+
+def _modelled(found: Measurement, device: Device, inputs: Inputs) -> Measurement:
+    """With the energy that the device's stated watts come to; as it is where it states none."""
+    if not isinstance(device.watts, Watts) or not found.throughput_per_s:
+        return found
+    mean_ms = batch_size(inputs) / found.throughput_per_s * 1e3
+    return replace(found, energy_mj=device.watts.energy_mj(mean_ms), energy_source=str(device.watts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,12 @@ def roofline_ms(peaks: Peaks, work: Work) -> float:
     if work.int8_macs:
         computing += 2 * work.int8_macs / (peaks.int8_gops * 1e9)
     return max(computing, work.moved_bytes / (peaks.memory_gbps * 1e9)) * 1e3
+
+
+def roofline_share(peaks: Sequence[Peaks], work: Work | None, threads: int, latency_ms: float) -> float | None:
+    """The bound over what was measured; None where the work or the peaks with as many threads aren't known."""
+    roofs = next((found for found in peaks if found.threads == threads), None)
+    return roofline_ms(roofs, work) / latency_ms if roofs and work else None
 
 
 def work(graph: Graph, inputs: Inputs) -> Work | None:

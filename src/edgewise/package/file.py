@@ -41,6 +41,11 @@ def save(package: Package, path: str | os.PathLike[str], *, profile: Profile | N
     atomic.write(path, fill)
 
 
+def to_bytes(package: Package) -> bytes:
+    """The file's bytes, of the full profile."""
+    return b"".join(_pieces(package))
+
+
 def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: signing.Trust | None = None) -> Package:
     """Map the package at `path`. Every byte is verified before this returns; nothing is run, and weights stay on disk until they are read.
 

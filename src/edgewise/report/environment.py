@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from edgewise.records import Conditions, Device, Study
 from edgewise.report import figures, numbers, tables, words
 from edgewise.report.markup import Markup, join, tag
+from edgewise.types import Watts
 
 STEAL_MATTERS = 0.05  # from this share of CPU time on, tails can't be trusted
 FEW = 6  # more lines than this are folded away
@@ -57,6 +58,7 @@ def conditions_rows(found: Conditions) -> tuple[tuple[str, str], ...]:
         ("Frequency", _known(found.frequency_mhz, "MHz")),
         ("Temperature", _known(found.temperature_c, "°C")),
         ("Steal (time taken by the hypervisor)", steal),
+        ("Disturbed", words.disturbed(found) or "not looked at"),
         ("Load before", _known(found.load, "")),
         ("Started", moment(found.started)),
     )
@@ -120,6 +122,7 @@ def command(study: Study, speedups: str = "") -> str:
         ("--size-bytes", _number(budget.size_bytes)),
         ("--memory-bytes", _number(budget.memory_bytes)),
         ("--energy-mj", _number(budget.energy_mj)),
+        ("--watts", study.device.watts.text if isinstance(study.device.watts, Watts) else None),
         ("--max-drop", f"{100 * budget.max_drop:.10g}%{'rel' if budget.relative_drop else ''}"),
     ]
     given = [shlex.join((option, value)) for option, value in options if value is not None]

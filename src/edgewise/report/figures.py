@@ -110,7 +110,7 @@ def memory(found: Measurement | None) -> Figure:
 def energy(found: Measurement | None, device_energy: str) -> Figure:
     """Energy per inference, with measured or modelled said; a missing meter is said with its reason."""
     if found is None or found.energy_mj is None:
-        return Figure("not known", device_energy)
+        return Figure("not known", device_energy if found is None or found.energy_source == "none" else found.energy_source)
     return Figure(f"{numbers.significant(found.energy_mj)} mJ", found.energy_source, "", found.energy_mj)
 
 

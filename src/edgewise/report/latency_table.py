@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.records import LatencyTable, Study, WidthTime
-from edgewise.report import figures, numbers, tables, times_chart
+from edgewise.report import figures, numbers, tables, times_chart, words
 from edgewise.report.document import Section
 from edgewise.report.markup import Markup, join, tag
 from edgewise.report.times_chart import Curve
@@ -80,6 +80,7 @@ def _facts(table: LatencyTable) -> list[tuple[str, Markup | str]]:
         ("Against itself", str(figures.ratio(table.scatter)) if table.scatter else ""),
         ("Measured", f"{numbers.plural(alone, 'width')} of single parts{alike}"),
         ("Measured together", ", ".join(together)),
+        ("Disturbed", words.disturbed(table.conditions) if table.conditions else ""),
         ("Error of predictions", _error(table)),
         ("Took", numbers.duration(table.seconds) if table.seconds else ""),
     ]

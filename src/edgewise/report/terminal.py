@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.records import Comparison, Device, Measurement, Quality, Study, Trial
+from edgewise.records import Comparison, Conditions, Device, Measurement, Quality, Study, Trial
 from edgewise.report import figures, numbers, shapes, steps, widths, words
 from edgewise.report.cells import STATES, beside, full, grid, short, text
 from edgewise.report.environment import STEAL_MATTERS, device_rows
@@ -25,7 +25,7 @@ def table(study: Study) -> RenderableType:
     parts: list[RenderableType] = [_verdict(study)]
     if study.verdict:
         parts += [_limits(study), *([shapes.grid_of(study.verdict.shapes)] if study.verdict.shapes else [])]
-        parts += [text(words.can_show(study), "dim"), Text()]
+        parts += [*_disturbed(study.verdict.speedup.candidate_conditions), text(words.can_show(study), "dim"), Text()]
         parts += _classes(study.verdict.reference_quality, study.verdict.quality, ("reference", "chosen"), MOST_CLASSES)
     parts += _steps(study)
     parts += [_trials(study), text(words.speed_means(study), "dim")]
@@ -53,6 +53,13 @@ def _limits(study: Study) -> Table:
             outcome.append(clean(f"\n{row.note}"), style="dim")
         shown.add_row(text(row.name), text(row.asked), full(row.got), outcome)
     return shown
+
+
+def _disturbed(found: Conditions) -> list[Text]:
+    """A line where something disturbed the verdict's timing."""
+    if not found.again and not found.disturbed:
+        return []
+    return [text(f"Timing: {words.disturbed(found)}.", "yellow" if found.disturbed else "dim")]
 
 
 def _steps(study: Study) -> list[RenderableType]:
@@ -119,11 +126,14 @@ def _trials(study: Study) -> Group:
 def profile_table(measurements: Sequence[Measurement], *, name: str = "") -> RenderableType:
     """For `edgewise measure`: each engine, precision and thread count. `name` is the model's."""
     title = f"{name}: one call at a time" if name else "One call at a time"
-    shown = grid("Engine", "p50", "p90", "p99", "Cold start", "Size, memory", "Roof", title=title)
+    sources = tuple(dict.fromkeys(found.energy_source for found in measurements if found.energy_mj is not None))
+    last = "Size, memory,\nenergy" if sources else "Size, memory"
+    shown = grid("Engine", "p50", "p90", "p99", "Cold start", last, "Roof", title=title)
     for found in measurements:
         p50, p90, p99 = (figures.latency(found.latency, q) for q in (50, 90, 99))
         roof = numbers.percent(found.roofline_share) if found.roofline_share is not None else numbers.NONE
         sizes = f"{numbers.size(found.size_bytes)}\n{numbers.size(found.peak_memory_bytes)}"
+        sizes += f"\n{numbers.significant(found.energy_mj)} mJ" if found.energy_mj is not None else ""
         tails = [text(figure.value) for figure in (p90, p99)]
         shown.add_row(
             text(str(found.execution), "bold"), short(p50), *tails, text(numbers.ms(found.cold_start_ms)), text(sizes), text(roof)
@@ -131,8 +141,13 @@ def profile_table(measurements: Sequence[Measurement], *, name: str = "") -> Ren
     engines = ", ".join(dict.fromkeys(found.conditions.engine for found in measurements))
     said = (
         f"{engines}. Below p50 stand its 95 % interval and the calls; memory is the peak above an idle process, loading included; roof is "
-        "the share of what the device can do. The engines were timed one after another: a few percent between them may be chance."
+        "the share of what the device can do. The engines were timed one after another: a few percent between them may be chance. "
     )
+    known = "; ".join(sources)
+    if known:
+        said += f"Energy is per call and of the whole board or package, idle part included ({known})."
+    elif measurements:
+        said += f"Energy: {measurements[0].energy_source}. With --watts idle=…,busy=… it is modelled by what you state."
     parts: list[RenderableType] = [shown, text(said, "dim")]
     steal = max((found.conditions.steal or 0.0 for found in measurements), default=0.0)
     if steal > STEAL_MATTERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgewise.records import Interval, Outcome, Study, Verdict
+from edgewise.records import Conditions, Interval, Outcome, Study, Verdict
 from edgewise.report import figures, numbers
 from edgewise.report.figures import Figure
 from edgewise.types import SPEED_TOLERANCE
@@ -64,8 +64,13 @@ def _got(study: Study, verdict: Verdict, outcome: Outcome) -> Figure:
     write = numbers.size if outcome.limit == "memory_bytes" else lambda value: f"{numbers.significant(value)} {outcome.unit}"
     interval = figures.between(write(at.low), write(at.high)) if at.high > at.low else ""
     if outcome.limit == "energy_mj":
-        interval = ", ".join(part for part in (interval, verdict.measurement.energy_source) if part)
+        interval = ", ".join(part for part in (interval, _source(verdict, outcome)) if part)
     return Figure(write(at.value), interval, counted)
+
+
+def _source(verdict: Verdict, outcome: Outcome) -> str:
+    """How energy is known: a meter's name, or the model that was stated. Older records have it in the measurement alone."""
+    return outcome.source or verdict.measurement.energy_source
 
 
 def _note(met: bool, reaches: float, limit: float, larger_is_better: bool) -> str:
@@ -102,6 +107,8 @@ def limit(study: Study, verdict: Verdict, outcome: Outcome) -> Limit:
     name = NAMES.get(outcome.limit, outcome.limit.replace("_", " "))
     if outcome.limit == "latency_ms":
         name = f"{name}, {study.budget.percentile}"
+    if outcome.limit == "energy_mj":
+        name = f"{name}, {'modelled' if _source(verdict, outcome).startswith('modelled') else 'measured'}"
     larger = outcome.limit == "speedup"
     share = (outcome.got.value / outcome.asked - 1) * (1 if larger else -1) if outcome.asked else 0.0
     margin = f"{numbers.significant(100 * abs(share), 2)} % {'to spare' if share >= 0 else 'short' if larger else 'too much'}"
@@ -242,6 +249,17 @@ def can_show(study: Study) -> str:
             else f" The chosen one scores higher on {numbers.count(ours)}, the other on {numbers.count(theirs)} ({p_value(drop.p_value)})."
         )
     return said if verdict.speedup.conclusive else f"{said} {INCONCLUSIVE}"
+
+
+def disturbed(found: Conditions) -> str:
+    """What became of the pairs of blocks that the machine disturbed; "" where nobody looked."""
+    if not found.watched:
+        return ""
+    pairs = numbers.plural(found.watched, "pair")
+    became = ((found.again, "measured again"), (found.disturbed, "disturbed and counted all the same"))
+    said = [f"{numbers.count(n)} {'was' if n == 1 else 'were'} {what}" for n, what in became if n]
+    worst = " at worst" if found.again + found.disturbed > 1 else ""
+    return f"of {pairs}, {' and '.join(said)}: {'; '.join(found.disturbances)}{worst}" if said else f"none of {pairs}"
 
 
 def p_value(p: float) -> str:

@@ -48,7 +48,8 @@ class Asked:
         budget, device, threads = self.budget, self.device, self.threads
         if budget.energy_mj is not None and device.energy.startswith("none"):
             raise InvalidInput(
-                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out"
+                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out, or state what "
+                "the board takes: --watts idle=1.9,busy=4.2 (in Python: devices.stated(device, Watts(busy=4.2, idle=1.9)))"
             )
         for name in ("timing_seconds", "table_seconds"):
             if not getattr(self, name) > 0:
@@ -77,9 +78,19 @@ def usual_epochs(task: TrainingTask) -> int:
     return min(MOST_EPOCHS, max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps)))
 
 
-def chosen_engines(engines: Sequence[str] | None) -> tuple[str, ...]:
-    """Those that were named, else all that are installed and whose form can be made here (see `left_out`)."""
+def chosen_engines(engines: Sequence[str] | None, device: Device) -> tuple[str, ...]:
+    """Those that were named, else all that are installed, here and on the device, and whose form can be made here (see `left_out`)."""
     installed = tuple(backends.installed())
+    if device.address != "local":  # there it is timed, and here what it answers is judged
+        if missing := [name for name in engines or () if name not in device.backends]:
+            there = ", ".join(device.backends) or "none"
+            raise InvalidInput(f"engine {missing[0]!r} isn't installed on {device.name}; installed there: {there}")
+        installed = tuple(name for name in installed if name in device.backends)
+        if not installed:
+            raise InvalidInput(
+                f"{device.name} has {', '.join(device.backends) or 'no engine'}, this machine {', '.join(backends.installed())}: "
+                "an engine has to be installed on both"
+            )
     if engines is None:
         return tuple(name for name in installed if not obstacle(name))
     for name in engines:

@@ -86,4 +86,4 @@ def _executions(climb: Climb) -> list[Execution]:
     """Every engine of the run that takes graphs as they are, in each precision: other tools run in what the engine does by itself."""
     threads = climb.baseline.execution.threads
     plain = [name for name in climb.engines if backends.form(name) == backends.ONNX]
-    return [Execution(name, precision, threads) for name in plain for precision in backends.get(name).precisions()]
+    return [Execution(name, precision, threads) for name in plain for precision in backends.precisions(name, climb.bench.device.isa)]

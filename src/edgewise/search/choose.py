@@ -31,7 +31,8 @@ def outcomes(
         if budget.energy_mj is not None:
             spent = measurement.energy_mj
             got = _exact(spent, n) if spent is not None else Interval(float("inf"), float("inf"), float("inf"), 0)
-            found.append(Outcome("energy_mj", budget.energy_mj, got, spent is not None and spent <= budget.energy_mj, "mJ"))
+            met = spent is not None and spent <= budget.energy_mj
+            found.append(Outcome("energy_mj", budget.energy_mj, got, met, "mJ", measurement.energy_source))
     if budget.size_bytes is not None:
         found.append(Outcome("size_bytes", budget.size_bytes, _exact(size_bytes, 1), size_bytes <= budget.size_bytes, "bytes"))
     lost = drop.difference

@@ -226,7 +226,8 @@ def precisions(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     """The dense model in every precision below fp32 that an engine runs natively here."""
     threads = climb.baseline.execution.threads
     for name in climb.engines:
-        lower = [Execution(name, precision, threads) for precision in backends.get(name).precisions() if precision != "fp32"]
+        known = backends.precisions(name, climb.bench.device.isa)
+        lower = [Execution(name, precision, threads) for precision in known if precision != "fp32"]
         if lower:
             yield "precision", "", lower
 
@@ -241,7 +242,8 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if share >= MATMUL_SHARE:
         yield "int8", DYNAMIC, executions
     if tokens:  # what stays float there, attention above all, takes as long as the integers do
-        executions += [Execution(name, "bf16", threads) for name in climb.engines if "bf16" in backends.get(name).precisions()]
+        sets = climb.bench.device.isa
+        executions += [Execution(name, "bf16", threads) for name in climb.engines if "bf16" in backends.precisions(name, sets)]
     plain = [execution for execution in executions if backends.form(execution.backend) == backends.ONNX]
     seen: set[str] = set()
     for number, recipe in enumerate(TOKENS if tokens else INT8):

@@ -88,6 +88,9 @@ def sentence(verdict: Verdict, study: Study) -> str:
         f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] faster, {drop.value * 100:+.2f} points "
         f"[{drop.low * 100:+.2f}, {drop.high * 100:+.2f}] of {verdict.quality.metric} on {drop.n} test samples"
     )
+    figures += "".join(
+        f", {_energy(outcome)} per inference" for outcome in verdict.outcomes if outcome.limit == "energy_mj" and outcome.met
+    )
     made = f"{chosen.recipe or 'the dense model'} on {chosen.execution}"
     if verdict.met:
         return f"The budget is met: {figures} ({made})."
@@ -105,6 +108,11 @@ def _missed(outcome: Outcome) -> str:
         case "latency_ms":
             return f"{asked:g} ms were allowed and {got:.3g} ms taken"
         case "energy_mj":
-            return f"{asked:g} mJ were allowed and {got:.3g} mJ spent"
+            return f"{asked:g} mJ were allowed and {_energy(outcome)} spent"
         case _:
             return f"{outcome.limit.removesuffix('_bytes')}: {asked / 1e3:,.0f} kB were allowed and {got / 1e3:,.0f} kB needed"
+
+
+def _energy(outcome: Outcome) -> str:
+    """With how it is known: a meter's name, or the model that was stated."""
+    return f"{outcome.got.value:.3g} mJ" + (f" ({outcome.source})" if outcome.source else "")

@@ -1,0 +1,94 @@
+"""One package measured here and through a worker on the loopback, in turns: ten pairs, medians within 2 %; and what a waiting worker takes.
+
+    EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--seconds 2]
+
+The Fashion net (fashion/train.py's weights), float and int8 as it comes out of `quantize()`, on one thread of ONNX Runtime. A pair is one
+`measure.profile` here and one there, in alternating order; each figure is a median latency. The worker's idle memory is its resident set,
+its idle load the processor time that it takes in half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fashion"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from common import record, told
+from loopback import worker
+
+from edgewise import devices, measure
+from edgewise.export import export
+from edgewise.graph import Graph
+from edgewise.measure.statistics import median_interval
+from edgewise.types import Execution
+
+BAR = 0.02
+
+
+def idle(pid: int, seconds: float) -> dict[str, float]:
+    """Of the process: resident megabytes, and the share of a core over so many seconds."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(seconds)
+    share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return {"resident_mb": round(resident / 1024, 1), "share_of_a_core": round(share, 5)}
+
+
+def net() -> tuple[Graph, Any]:
+    from train import dense, task  # fashion/train.py
+
+    known = task()
+    return export(dense(), known.example_inputs(1)), known
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    given = parser.parse_args()
+    graph, known = net()
+    inputs = known.example_inputs(1)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, worker(Path(folder)) as there:
+        assert there.process is not None
+        waiting = idle(there.process.pid, 30.0)
+        far, near = measure.connect(there.link(), "there"), devices.local()
+        pairs = []
+        for number in range(given.pairs):
+            found = {}
+            for device in (near, far) if number % 2 == 0 else (far, near):
+                done = measure.profile(graph.to_bytes(), Execution("onnxruntime"), inputs, device, seconds=given.seconds)
+                found[device.address == "local"] = done.latency.p50_ms
+            pairs.append(found[False] / found[True])
+            print(f"pair {number}: {found[True]:.4f} ms here, {found[False]:.4f} ms there: {pairs[-1]:.4f}", flush=True)
+        ratio = median_interval(pairs)
+        rows.append({"there_over_here": told(ratio, digits=4), "pairs": [round(one, 4) for one in pairs]})
+    met = abs(ratio.value - 1) <= BAR and waiting["resident_mb"] <= 60 and waiting["share_of_a_core"] <= 0.002
+    print(f"there / here: {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]; waiting: {waiting}")
+    record(
+        "device-agreement",
+        {
+            "bar": "medians within 2 % over 10 pairs; a waiting worker takes at most 60 MB and 0.2 % of a core",
+            "rows": rows,
+            "waiting": waiting,
+            "met": met,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

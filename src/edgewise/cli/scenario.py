@@ -1,0 +1,133 @@
+"""`edgewise measure --scenario`: a model asked as MLPerf's LoadGen asks, on every engine of this device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed, MissingExtra
+
+if TYPE_CHECKING:
+    from edgewise.cli.progress import Tell
+    from edgewise.measure.scenarios import ScenarioRun
+    from edgewise.records import Device
+    from edgewise.types import Execution, Inputs, Signature
+
+
+@dataclass(frozen=True)
+class Runs:
+    done: tuple[ScenarioRun, ...]
+    failed: tuple[tuple[Execution, str], ...]
+
+
+def check(scenario: str, *, queries: int | None, watts: str) -> None:
+    """Raises InvalidInput for a scenario that there is none of, for options that don't go together, and for watts that can't be read."""
+    from edgewise.measure.scenarios import rules
+    from edgewise.types import Watts
+
+    if scenario:
+        rules(scenario)
+    if watts:
+        Watts.read(watts)
+    if scenario and watts:
+        raise InvalidInput("--watts models the energy of a call, and a scenario gives none: leave one of them out")
+    if queries is not None and not scenario:
+        raise InvalidInput(f"--queries {queries} is of a scenario: give --scenario single-stream, multi-stream or offline besides")
+
+
+def batch(scenario: str, signature: Signature, asked: int | None) -> int:
+    """Samples of one call; see `scenarios.batch`."""
+    from edgewise.measure import scenarios
+
+    return scenarios.batch(scenario, signature, asked)
+
+
+def runs(
+    scenario: str,
+    bytes_for: Callable[[Execution, Inputs], bytes],
+    executions: Sequence[Execution],
+    inputs: Inputs,
+    device: Device,
+    seconds: float,
+    queries: int | None,
+    tell: Tell,
+) -> Runs:
+    """One engine after the other. One that can't is noted, and the others go on; MeasurementFailed when none can."""
+    from edgewise.measure import scenarios
+
+    done, failed = [], []
+    for number, execution in enumerate(executions):
+        tell(f"{scenario} on {execution}", number / len(executions), (seconds + 2.0) * (len(executions) - number))
+        try:
+            model = bytes_for(execution, inputs)
+            done.append(scenarios.scenario(model, execution, inputs, device, name=scenario, seconds=seconds, queries=queries))
+        except MissingExtra:
+            raise
+        except EdgewiseError as error:
+            failed.append((execution, str(error)))
+    if not done:
+        raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
+    return Runs(tuple(done), tuple(failed))
+
+
+def show(found: Runs, name: str, inputs: Inputs, notes: Sequence[str], *, as_json: bool) -> None:
+    from edgewise.cli import given
+    from edgewise.cli.terminal import clean, console, listing
+    from edgewise.report import numbers
+
+    if as_json:
+        _json(found, name, inputs)
+        return
+    out, first = console(), found.done[0]
+    at = "samples/s" if first.result_ms is None else f"p{_percentile(first)}"
+    table = listing(first.summary.scenario, at, "LoadGen says", "p50", "p99", "queries", right=(at, "p50", "p99", "queries"))
+    for run in found.done:
+        said = run.summary
+        result = numbers.significant(said.samples_per_second) if run.result_ms is None else numbers.ms(run.result_ms)
+        p50, p99 = (numbers.ms(said.percentiles_ms[q]) if run.result_ms is not None else "" for q in ("50", "99"))
+        table.add_row(clean(str(run.execution)), result, "VALID" if said.valid else "INVALID", p50, p99, numbers.count(run.queries))
+    out.print(clean(f"{name}, {_asked(first)}"), style="bold")
+    out.print(table)
+    out.print()
+    for run in found.done:
+        if run.summary.reasons:
+            out.print(clean(f"{run.execution} is INVALID: {'; '.join(run.summary.reasons)}"), style="yellow")
+    for caveat in dict.fromkeys(run.caveat for run in found.done):
+        out.print(clean(f"N{caveat[1:]}. Not verified by MLCommons."), style="yellow")
+    out.print(clean(f"LoadGen {first.loadgen}; its own overhead is part of every figure. Input: {given.feeds(inputs)}."), style="dim")
+    for note in notes:
+        out.print(clean(f"Note: {note}."), style="yellow")
+    for execution, reason in found.failed:
+        out.print(clean(f"✗ {execution}: {reason}"), style="red")
+
+
+def _percentile(run: ScenarioRun) -> str:
+    from edgewise.measure.scenarios import rules
+
+    return f"{100 * (rules(run.scenario).percentile or 0):g}"
+
+
+def _asked(run: ScenarioRun) -> str:
+    """What a query was, and how it was answered."""
+    each = f"{run.batch} samples a call" if run.batch > 1 else "a sample a call"
+    match run.summary.scenario:
+        case "SingleStream":
+            return "one sample after another"
+        case "MultiStream":
+            return f"{run.samples // max(1, run.queries)} samples a query, {each}"
+        case _:
+            return f"all samples in one query, {each}"
+
+
+def _json(found: Runs, name: str, inputs: Inputs) -> None:
+    import msgspec
+    import typer
+
+    record = {
+        "model": name,
+        "inputs": {key: list(array.shape) for key, array in inputs.items()},
+        "runs": found.done,
+        "failed": [{"execution": execution, "reason": reason} for execution, reason in found.failed],
+    }
+    typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
