@@ -2,7 +2,7 @@
 
     EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--seconds 2]
 
-The Fashion net (fashion/train.py's weights), float and int8 as it comes out of `quantize()`, on one thread of ONNX Runtime. A pair is one
+The Fashion net (fashion/train.py's weights), in float, on one thread of ONNX Runtime. A pair is one
 `measure.profile` here and one there, in alternating order; each figure is a median latency. The worker's idle memory is its resident set,
 its idle load the processor time that it takes in half a minute.
 """
@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from common import record, told
 from loopback import worker
+from train import WEIGHTS, task
 
+import edgewise as ew
 from edgewise import devices, measure
-from edgewise.export import export
 from edgewise.graph import Graph
 from edgewise.measure.statistics import median_interval
 from edgewise.types import Execution
@@ -49,10 +50,9 @@ def idle(pid: int, seconds: float) -> dict[str, float]:
 
 
 def net() -> tuple[Graph, Any]:
-    from train import dense, task  # fashion/train.py
-
+    module = ew.models.intake("edgewise.models.resnet:resnet20", weights=WEIGHTS).module
     known = task()
-    return export(dense(), known.example_inputs(1)), known
+    return ew.export.export(module, known.example_inputs(2), output_names=["logits"]), known
 
 
 def main() -> None:

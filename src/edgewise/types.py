@@ -164,7 +164,8 @@ class Budget:
 
     speedup: against the dense model in true fp32 on the fastest engine of the reference set, same threads.
     latency_ms: of one call, the median unless `percentile` says otherwise. percentile: which one latency_ms means.
-    size_bytes: of the package. memory_bytes: peak above an idle process, loading included. energy_mj: per inference.
+    size_bytes: of the package. memory_bytes: peak above an idle process, loading included. energy_mj: per inference, by a meter,
+    or by the watts that the device states.
     max_drop: of the task's metric (0..1), absolute: 0.01 is one point; with `relative_drop`, a share of the reference's metric.
     """
 

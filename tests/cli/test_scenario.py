@@ -51,11 +51,13 @@ def test_an_invalid_run_says_why_and_a_failed_one_too(capsys: pytest.CaptureFixt
     said = Summary("MultiStream", False, {}, why, {"50": 2.1, "99": 5.9}, 2.7, 2.0, 5.9, 2940.0, {"samples_per_query": "8"})
     conditions = Conditions("here", "engine 1", 1, (0,), None, None, None, None, "2026-01-01")
     run = ScenarioRun("multi-stream", Execution("engine"), conditions, said, 10, 3, 1, 75, 600, "not a compliant run: short", "6.0", "", "")
-    scenario.show(scenario.Runs((run,), ((Execution("other"), "no such operator"),)), "net.onnx", {}, ["an axis was set to 1"], as_json=False)
+    scenario.show(
+        scenario.Runs((run,), ((Execution("other"), "no such operator"),)), "net.onnx", {}, ["an axis was set to 1"], as_json=False
+    )
     shown = " ".join(capsys.readouterr().out.split())
     for words in (
         "net.onnx, 8 samples a query, a sample a call",
-        "engine fp32 ×1 5.90 ms INVALID 2.10 ms 5.90 ms 75",
+        "engine fp32 ×1 INVALID 5.90 ms 2.10 ms 5.90 ms 75",
         "engine fp32 ×1 is INVALID: Early stopping satisfied: NO; Only processed 75 queries.",
         "Not a compliant run: short. Not verified by MLCommons.",
         "Note: an axis was set to 1.",

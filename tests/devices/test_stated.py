@@ -37,7 +37,9 @@ def test_what_states_nothing_is_refused(text):
         Watts.read(text)
 
 
-@pytest.mark.parametrize(("given", "said"), [((0, None), "above 0"), ((float("inf"), None), "above 0"), ((4, 5), "0 to busy=4"), ((4, -1), "0 to")])
+@pytest.mark.parametrize(
+    ("given", "said"), [((0, None), "above 0"), ((float("inf"), None), "above 0"), ((4, 5), "0 to busy=4"), ((4, -1), "0 to")]
+)
 def test_what_no_board_takes_is_refused(given, said):
     with pytest.raises(InvalidInput, match=said):
         Watts(*given)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgewise.types import Inputs
 
 LAW = (
-    "Times are of this machine in this moment. Ratios are what counts: they were measured in turns, a block of one engine after a block of "
+    "Times are of the device in this moment. Ratios are what counts: they were measured in turns, a block of one engine after a block of "
     "the other, each in a process of its own, against the fastest fp32 with as many threads."
 )
 
@@ -53,6 +53,17 @@ class _Subject:
         return backends.first_taking(self.forms.get(engine, (self.model,)), inputs)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A device, and what was found there."""
+
+    device: Device
+    measured: list[Measurement]
+    races: list[Contender]
+    failed: list[tuple[Execution, str]]
+    notes: tuple[str, ...]
+
+
 def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     """The command, with the options of a task where `arguments` name one: its inputs are then measured."""
     from edgewise.cli import derive, given
@@ -74,6 +85,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         data: Annotated[str | None, typer.Option(help="Real inputs, .npy or .npz by name; or a task's data. Random unless given.")] = None,
         task: Annotated[str, typer.Option(help="Take inputs from a task's data, as text-classification.")] = "",
         weights: Annotated[Path | None, typer.Option(help="A .safetensors file, for a callable.")] = None,
+        device: Annotated[str, typer.Option(help="Where: names of `edgewise devices`, with commas.", metavar="NAME,…")] = "local",
         as_json: Annotated[bool, typer.Option("--json", help="Write JSON, with every sample.")] = False,
         **options: Any,
     ) -> None:
@@ -84,30 +96,39 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         Texts: edgewise measure model.onnx --task text-classification --data sst2/ --tokenizer my-bert/ --tokens 128
 
         As MLPerf asks: edgewise measure model.onnx --scenario offline --seconds 60
+
+        Side by side: edgewise measure model.onnx --device pi,jetson,local
         """
-        from edgewise import devices
+        from edgewise import measure
+        from edgewise.cli import given
         from edgewise.cli import scenario as scenarios
+        from edgewise.cli.fit import print_away
         from edgewise.cli.progress import telling
 
         scenarios.check(scenario, queries=queries, watts=watts)
-        device = devices.local()
-        counts = thread_counts(threads, device.cores)
-        executions = list(_executions(backends, counts))
+        places = [given.device(name.strip(), print_away) for name in device.split(",")]
+        if scenario and (len(places) > 1 or places[0].address != "local"):
+            raise InvalidInput(f"--scenario {scenario} is asked of this machine alone; leave --device out, or the scenario")
+        counts = [thread_counts(threads, place.cores) for place in places]
+        executions = [list(_executions(backends, each, place)) for each, place in zip(counts, places, strict=True)]
         with telling() as tell:
             subject = _subject(model, weights, Path(data) if data and not task else None)
             size = scenarios.batch(scenario, subject.graph.signature, batch) if scenario else batch or 1
             inputs, notes = _inputs(subject, model, task, data, size, options)
             if scenario:
-                runs = scenarios.runs(scenario, subject.bytes_for, executions, inputs, device, seconds or 10.0, queries, tell)
+                runs = scenarios.runs(scenario, subject.bytes_for, executions[0], inputs, places[0], seconds or 10.0, queries, tell)
             else:
-                device, said = with_watts(_with_peaks(device, counts, tell), watts)
-                measured, races, failed = _measured(subject, executions, counts, inputs, device, seconds or 2.0, tell)
+                found = []
+                for place, each, own in zip(places, counts, executions, strict=True):
+                    here, said = with_watts(_with_peaks(place, each, tell), watts)
+                    found.append(_Place(here, *_measured(subject, own, each, inputs, here, seconds or 2.0, tell), (*notes, *said, *measure.interruptions(here))))
         if scenario:
             scenarios.show(runs, subject.name, inputs, notes, as_json=as_json)
         elif as_json:
-            typer.echo(_json(subject, device, inputs, measured, races, failed))
+            typer.echo(_json(subject, inputs, found))
         else:
-            _show(subject, inputs, measured, races, failed, [*notes, *said])
+            for one in found:
+                _show(subject, inputs, one, heading=len(found) > 1 or one.device.address != "local")
 
     return derive.with_options(command, derived)
 
@@ -139,17 +160,19 @@ def thread_counts(text: str | None, cores: int) -> list[int]:
     return counts
 
 
-def _executions(names: str | None, counts: Sequence[int]) -> list[Execution]:
+def _executions(names: str | None, counts: Sequence[int], device: Device) -> list[Execution]:
     from edgewise import backends, registry
 
-    installed = backends.installed()
+    installed = [*(backends.installed() if device.address == "local" else device.backends)]
     chosen = [name.strip() for name in names.split(",")] if names else list(installed)
     found = []
     for name in chosen:
         backend = backends.get(name)  # an unknown name has its own error
         if name in registry.names("backend") and name not in installed:
+            if device.address != "local":
+                raise InvalidInput(f"{name} isn't installed on {device.name}; installed there: {', '.join(installed) or 'no engine'}")
             backend.version()  # says which pip line brings it
-        found += [Execution(name, precision, count) for count in counts for precision in backend.precisions()]
+        found += [Execution(name, precision, count) for count in counts for precision in backends.precisions(name, device.isa)]
     return found
 
 
@@ -253,29 +276,25 @@ def _race(
     return measure.race([measure.Subject(subject.bytes_for(each.execution, inputs), each.execution) for each in order], inputs, device)
 
 
-def _show(
-    subject: _Subject,
-    inputs: Inputs,
-    measured: Sequence[Measurement],
-    races: Sequence[Contender],
-    failed: Sequence[tuple[Execution, str]],
-    notes: Sequence[str],
-) -> None:
+def _show(subject: _Subject, inputs: Inputs, place: _Place, *, heading: bool) -> None:
+    """heading: says which device it is of, where there are several."""
     from edgewise import report
     from edgewise.cli import given
     from edgewise.cli.terminal import clean, console, listing
     from edgewise.report import numbers
 
     out = console()
-    out.print(report.profile_table(measured, name=subject.name))
-    ratios = {str(race.subject.execution): race for race in races}
+    if heading:
+        out.print(clean(f"{place.device.name}: {place.device.cpu}"), style="bold")
+    out.print(report.profile_table(place.measured, name=subject.name))
+    ratios = {str(race.subject.execution): race for race in place.races}
     table = listing("in turns", "ratio", "95 %", "first call", "throughput", right=("ratio", "first call", "throughput"))
-    for found in measured:
+    for found in place.measured:
         race = ratios.get(str(found.execution))
         ratio, between = "", "alone with its threads"
         if race is not None and race.ratio is not None:
             ratio = numbers.times(race.ratio.value)
-            between = "1.0 by definition" if race is _first(races, race) else f"{race.ratio.low:.3f} to {race.ratio.high:.3f}"
+            between = "1.0 by definition" if race is _first(place.races, race) else f"{race.ratio.low:.3f} to {race.ratio.high:.3f}"
         persecond = "" if found.throughput_per_s is None else f"{found.throughput_per_s:,.0f}/s"
         table.add_row(clean(str(found.execution)), ratio, between, numbers.ms(found.first_inference_ms), persecond)
     out.print()
@@ -283,9 +302,9 @@ def _show(
     out.print()
     out.print(clean(LAW), style="dim")
     out.print(clean(f"Input: {given.feeds(inputs)}."), style="dim")
-    for note in notes:
+    for note in place.notes:
         out.print(clean(f"Note: {note}."), style="yellow")
-    for execution, reason in failed:
+    for execution, reason in place.failed:
         out.print(clean(f"✗ {execution}: {reason}"), style="red")
 
 
@@ -293,25 +312,24 @@ def _first(races: Sequence[Contender], race: Contender) -> Contender:
     return next(other for other in races if other.subject.execution.threads == race.subject.execution.threads)
 
 
-def _json(
-    subject: _Subject,
-    device: Device,
-    inputs: Inputs,
-    measured: Sequence[Measurement],
-    races: Sequence[Contender],
-    failed: Sequence[tuple[Execution, str]],
-) -> str:
+def _json(subject: _Subject, inputs: Inputs, places: Sequence[_Place]) -> str:
+    """An object, of several devices a list of them."""
     import msgspec
 
-    record: dict[str, Any] = {
+    records = [_record(subject, inputs, place) for place in places]
+    return msgspec.json.format(msgspec.json.encode(records[0] if len(records) == 1 else records), indent=1).decode()
+
+
+def _record(subject: _Subject, inputs: Inputs, place: _Place) -> dict[str, Any]:
+    return {
         "model": subject.name,
         "sha256": subject.graph.sha256,
         "inputs": {name: list(array.shape) for name, array in inputs.items()},
-        "device": device,
-        "measurements": measured,
+        "device": place.device,
+        "measurements": place.measured,
         "races": [
-            {"execution": race.subject.execution, "ratio": race.ratio, "block_ms": race.block_ms, "dropped": race.dropped} for race in races
+            {"execution": race.subject.execution, "ratio": race.ratio, "block_ms": race.block_ms, "dropped": race.dropped}
+            for race in place.races
         ],
-        "failed": [{"execution": execution, "reason": reason} for execution, reason in failed],
+        "failed": [{"execution": execution, "reason": reason} for execution, reason in place.failed],
     }
-    return msgspec.json.format(msgspec.json.encode(record), indent=1).decode()

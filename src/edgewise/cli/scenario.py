@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed, MissingExtra
+from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
 
 if TYPE_CHECKING:
     from edgewise.cli.progress import Tell
@@ -22,8 +22,11 @@ class Runs:
 
 
 def check(scenario: str, *, queries: int | None, watts: str) -> None:
-    """Raises InvalidInput for a scenario that there is none of, for options that don't go together, and for watts that can't be read."""
-    from edgewise.measure.scenarios import rules
+    """Raises InvalidInput for a scenario that there is none of, for options that don't go together, and for watts that can't be read.
+
+    MissingExtra without LoadGen.
+    """
+    from edgewise.measure.scenarios import require, rules
     from edgewise.types import Watts
 
     if scenario:
@@ -34,6 +37,8 @@ def check(scenario: str, *, queries: int | None, watts: str) -> None:
         raise InvalidInput("--watts models the energy of a call, and a scenario gives none: leave one of them out")
     if queries is not None and not scenario:
         raise InvalidInput(f"--queries {queries} is of a scenario: give --scenario single-stream, multi-stream or offline besides")
+    if scenario:
+        require()
 
 
 def batch(scenario: str, signature: Signature, asked: int | None) -> int:
@@ -62,8 +67,6 @@ def runs(
         try:
             model = bytes_for(execution, inputs)
             done.append(scenarios.scenario(model, execution, inputs, device, name=scenario, seconds=seconds, queries=queries))
-        except MissingExtra:
-            raise
         except EdgewiseError as error:
             failed.append((execution, str(error)))
     if not done:
@@ -80,21 +83,26 @@ def show(found: Runs, name: str, inputs: Inputs, notes: Sequence[str], *, as_jso
         _json(found, name, inputs)
         return
     out, first = console(), found.done[0]
-    at = "samples/s" if first.result_ms is None else f"p{_percentile(first)}"
-    table = listing(first.summary.scenario, at, "LoadGen says", "p50", "p99", "queries", right=(at, "p50", "p99", "queries"))
+    columns = ("samples/s", "samples") if first.result_ms is None else (f"p{_percentile(first)}", "p50", "p99", "queries")
+    table = listing(first.summary.scenario, "LoadGen says", *columns, right=columns)
     for run in found.done:
         said = run.summary
-        result = numbers.significant(said.samples_per_second) if run.result_ms is None else numbers.ms(run.result_ms)
-        p50, p99 = (numbers.ms(said.percentiles_ms[q]) if run.result_ms is not None else "" for q in ("50", "99"))
-        table.add_row(clean(str(run.execution)), result, "VALID" if said.valid else "INVALID", p50, p99, numbers.count(run.queries))
+        if run.result_ms is None:
+            figures: tuple[str, ...] = (numbers.significant(said.samples_per_second), numbers.count(run.samples))
+        else:
+            times = (run.result_ms, said.percentiles_ms["50"], said.percentiles_ms["99"])
+            figures = (*map(numbers.ms, times), numbers.count(run.queries))
+        table.add_row(clean(str(run.execution)), "VALID" if said.valid else "INVALID", *figures)
     out.print(clean(f"{name}, {_asked(first)}"), style="bold")
     out.print(table)
     out.print()
     for run in found.done:
         if run.summary.reasons:
-            out.print(clean(f"{run.execution} is INVALID: {'; '.join(run.summary.reasons)}"), style="yellow")
-    for caveat in dict.fromkeys(run.caveat for run in found.done):
-        out.print(clean(f"N{caveat[1:]}. Not verified by MLCommons."), style="yellow")
+            out.print(
+                clean(f"{run.execution} is INVALID: {'; '.join(reason.rstrip('.') for reason in run.summary.reasons)}."), style="yellow"
+            )
+    caveat = min(found.done, key=lambda run: run.samples).caveat  # what the others lack, it lacks too
+    out.print(clean(f"N{caveat[1:]}. Not verified by MLCommons."), style="yellow")
     out.print(clean(f"LoadGen {first.loadgen}; its own overhead is part of every figure. Input: {given.feeds(inputs)}."), style="dim")
     for note in notes:
         out.print(clean(f"Note: {note}."), style="yellow")

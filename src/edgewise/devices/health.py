@@ -4,7 +4,8 @@
 what others took from us, however short their visits. The busy time of /proc/stat comes in ticks of 10 ms, too coarse for blocks of 15 to
 50 ms; /proc/pressure/cpu is the whole machine's, where a compiler on other cores looks like one on ours. An engine's threads wait for each
 other too, in production as well; that is no disturbance, so waiting counts only as far as the cores did something else than our
-processes' work. On several cores, where threads idle at barriers, ticks have to show that, by more of them than rounding explains.
+processes' work. (Linux since 6.12 also counts some of a thread's sleep as waiting: 5 % here on a core that nobody else used.) On several
+cores, where threads idle at barriers, ticks have to show that, by more of them than rounding explains.
 
 **A cgroup's quota** is a limit of the device, not a disturbance: production has it too, so `nr_throttled` isn't asked. Threads that it
 stops are ready to run and aren't let, however: with a quota waiting says nothing, and ticks alone decide.

@@ -1,8 +1,9 @@
-"""Energy meters: counters of joules (RAPL, some hwmon chips, NVML) and sensors of watts (INA and other hwmon chips, a battery that discharges).
+"""Energy meters: counters of joules (RAPL, hwmon chips, NVML) and sensors of watts (INA and other hwmon chips, a battery that discharges).
 
-A machine without any says so, with what was looked for: no constant stands in for a meter. (Watts that somebody states are no meter; they
-are `types.Watts`, and what comes of them is called modelled.)
+A machine without any says so, with what was looked for: no constant stands in for a meter. Watts that somebody states are no meter: they
+are `types.Watts`, and what comes of them is called modelled.
 """
+
 from __future__ import annotations
 
 import threading

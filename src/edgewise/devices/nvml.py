@@ -12,8 +12,8 @@ from typing import Any
 class Gpu:
     """A GPU as NVML sees it: the card alone, without the processor and the memory of the machine around it.
 
-    joules: since the driver was loaded; None where the card has no such counter (those before Volta). watts: on cards since Ampere an average
-    over the last second, so short work is smeared.
+    joules: since the driver was loaded; None where the card has no such counter (those before Volta). watts: on cards since Ampere an
+    average over the last second, so short work is smeared.
     """
 
     name: str

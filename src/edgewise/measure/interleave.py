@@ -207,8 +207,11 @@ def race(
                 if i == 0:
                     raise
                 failed[i] = str(error)
-        # All processes are ours: threads of one that has just stopped may still spin for work.
-        ours = lambda: [process.pid for i, process in processes.items() if i not in failed]  # noqa: E731
+
+        def ours() -> list[int]:
+            # All of them: threads of the one that ran before may still spin for work.
+            return [process.pid for i, process in processes.items() if i not in failed]
+
         referees = {i: Referee(Health(cores[: subjects[i].execution.threads], ours), least=min_rounds) for i in timers}
         times, dropped = laps(
             timers, failed, block_ms=block_ms, min_rounds=min_rounds, rounds=rounds, max_seconds=max_seconds, referees=referees

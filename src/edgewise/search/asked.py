@@ -48,8 +48,8 @@ class Asked:
         budget, device, threads = self.budget, self.device, self.threads
         if budget.energy_mj is not None and device.energy.startswith("none"):
             raise InvalidInput(
-                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out, or state what "
-                "the board takes: --watts idle=1.9,busy=4.2 (in Python: devices.stated(device, Watts(busy=4.2, idle=1.9)))"
+                f"energy_mj={budget.energy_mj} can't be held on {device.name}: energy is {device.energy}. Leave this limit out, or state "
+                "what the board takes: --watts idle=1.9,busy=4.2 (in Python: devices.stated(device, Watts(busy=4.2, idle=1.9)))"
             )
         for name in ("timing_seconds", "table_seconds"):
             if not getattr(self, name) > 0:

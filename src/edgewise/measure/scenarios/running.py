@@ -49,6 +49,12 @@ class ScenarioRun:
         return None if at is None else self.summary.percentiles_ms[f"{100 * at:g}"]
 
 
+def require() -> None:
+    """Raises MissingExtra without LoadGen."""
+    if importlib.util.find_spec("mlperf_loadgen") is None:
+        raise MissingExtra("MLPerf's LoadGen isn't installed, and scenarios need it: pip install 'edgewise[loadgen]'")
+
+
 def scenario(
     model: bytes,
     execution: Execution,
@@ -68,8 +74,7 @@ def scenario(
 
     Raises MissingExtra without LoadGen; InvalidInput for what can't be asked; MeasurementFailed when the process dies or hangs.
     """
-    if importlib.util.find_spec("mlperf_loadgen") is None:
-        raise MissingExtra("MLPerf's LoadGen isn't installed, and scenarios need it: pip install 'edgewise[loadgen]'")
+    require()
     if device.address != "local":
         raise InvalidInput(f"scenarios run where edgewise does, and {device.name} is at {device.address}: run this command there")
     found, batch, least = rules(name), batch_size(inputs), rules(name).usual if queries is None else queries

@@ -140,10 +140,11 @@ def emulated(*, cpu: float | None = None, memory_bytes: int | None = None, link:
 
     cpu: the share of one core that all processes inside have together, 0.25 is a quarter; it is paid out every 5 ms (1 ms / cpu where that
     is longer), so that work takes longer rather than stalls. The kernel looks when its clock ticks: with 250 ticks a second, a quarter is
-    4 ms of work and 12 ms of pause in turn, so that what takes less than some 50 ms there varies by that much. memory_bytes: what they may use together, without swap; whoever goes beyond
-    is killed. link: rate, ONE-WAY delay, jitter and loss between host and device; left out, it is as fast as this machine. What is None
-    is unlimited. Processes inside find their limits where `edgewise.devices.local()` looks; /proc/meminfo still tells of the machine.
-    A firewall of this machine stands between host and device too.
+    4 ms of work and 12 ms of pause in turn, so that what takes less than some 50 ms there varies by that much. memory_bytes: what they
+    may use together, without swap; whoever goes beyond is killed. link: rate, ONE-WAY delay, jitter and loss between host and device;
+    left out, it is as fast as this machine. What is None is unlimited. Processes inside find their limits where
+    `edgewise.devices.local()` looks; /proc/meminfo still tells of the machine. A firewall of this machine stands between host and
+    device too.
 
     However it ends, by an error, Ctrl-C or the death of this process, the processes inside are killed and everything is removed.
     Raises InvalidInput where it can't be done here (`missing()` says why) or for figures that this machine hasn't got.
