@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """List the devices that are known: name, processor, engines, memory, temperature, round trip, whether they answer.
 
-    edgewise devices key device.key                                   makes a key, for both ends
+    Example: edgewise devices key device.key                          makes a key, for both ends
 
     edgewise devices add pi https://pi.local:7070 --key device.key    from now on, --device pi
 
