@@ -55,7 +55,7 @@ def command(
         case "emulate", [_, *_]:
             from edgewise.cli.emulating import emulate
 
-            raise typer.Exit(emulate(cpu, memory, link, given))
+            raise SystemExit(emulate(cpu, memory, link, given))
         case _:
             raise InvalidInput(f"edgewise devices {' '.join([action, *given])}: give {ACTIONS}. edgewise devices --help shows examples")
 
