@@ -187,6 +187,7 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
         named = others.read(many[0].beside, dense)
         folder = Path(out) / "study" if out is not None else Path(scratch)
         teacher: Teacher | None = None
+        survey: Any = None
         searched: list[Result | _Searched] = []
         for asked in many:
             store = search.Store(folder, check, asked.member / "study.json" if asked.family and asked.member else None)
@@ -198,7 +199,8 @@ def _found(model: Any, task: Any, many: Sequence[Asked], progress: Progress | No
                 continue
             if task.split("validation").targets is None:
                 task = self_labelled(task, dense, asked.engines, asked.counts[-1], ("validation",))
-            one = _searched(source, dense, task, asked, store, study_key, teacher, progress)
+            one = _searched(source, dense, task, asked, store, study_key, teacher, survey, progress)
+            survey = one.climb.survey
             if teacher is None:
                 teacher = one.climb.maker.supplies["teacher"]
                 open_until_done.callback(teacher.close)
@@ -243,9 +245,10 @@ def _searched(
     store: search.Store,
     study_key: str,
     teacher: Teacher | None,
+    survey: Any,
     progress: Progress | None,
 ) -> _Searched:
-    """The reference, then the search, or the one recipe; a teacher that was loaded before is taken on."""
+    """The reference, then the search, or the one recipe; a teacher that was loaded before is taken on, and a survey of the dense model."""
     began = time.perf_counter()
     names = asked.engines
     bench = search.Bench(
@@ -271,6 +274,7 @@ def _searched(
         structure=structure_of(source, task), epochs=asked.epochs, seed=asked.seed, family=asked.family,
         table_seconds=asked.table_seconds,
     )  # fmt: skip
+    climb.survey = survey
     climb.notes += left_out(names)
     own = Teacher(dense, climb.baseline.execution, structure=climb.maker.structure, answers=store.folder / "answers")
     climb.maker.supplies["teacher"] = teacher or own
