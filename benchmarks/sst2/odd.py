@@ -117,7 +117,8 @@ def refused(found: Package, texts: Sequence[str]) -> dict[int, str]:
 
 
 def row(name: str, found: Package, texts: list[str], plain: list[str]) -> dict[str, Any]:
-    first, *others = [Execution(engine) for engine in backends.installed()]
+    # Engines with a form of their own run it where a package holds it, as those that `fit` makes for them do.
+    first, *others = [Execution(engine) for engine in backends.installed() if engine in backends.taking() or found.forms(engine)]
     began = time.perf_counter()
     errors = refused(found, texts)
     left = [text for place, text in enumerate(texts) if place not in errors]

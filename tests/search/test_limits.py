@@ -49,3 +49,6 @@ def test_bytes_go_through_what_was_measured(form):
     half = {part.name: max(1, part.units // 2) for part in coupling.parts}
     assert predict(half) == pytest.approx(measured(half), rel=0.1)  # of so small a file, what holds the weights is half
     assert predict.corrected(half, 123.0)(half) == 123.0
+    coded = bytes_predictor(form, form.size_bytes / 2, narrow, measured(narrow), {"w1": 0.25})
+    assert coded({}) == form.size_bytes / 2
+    assert coded.weights({}) == predict.weights({}) - 0.75 * 16 * 32 * 4  # bytes of w1 that a package doesn't hold

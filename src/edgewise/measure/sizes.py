@@ -37,7 +37,7 @@ class Size:
 
     terms: Mapping[tuple[int, ...], float]
 
-    def __mul__(self, other: Size | int) -> Size:
+    def __mul__(self, other: Size | float) -> Size:
         found: dict[tuple[int, ...], float] = {}
         for left, a in self.terms.items():
             for right, b in as_size(other).terms.items():
@@ -55,7 +55,7 @@ class Size:
     __radd__ = __add__
 
 
-def as_size(value: Size | int) -> Size:
+def as_size(value: Size | float) -> Size:
     return value if isinstance(value, Size) else Size({(): value} if value else {})
 
 
@@ -92,7 +92,7 @@ class Terms:
 @dataclass(frozen=True, eq=False)
 class Layout:
     """A network's sizes. Axis a has `constant[a] + slope[a] @ widths` elements. weights: of each stored tensor the bytes, and which parts
-    it goes with (see Layer.gone).
+    it goes with (see Layer.gone); stored: their names.
     """
 
     parts: Mapping[str, int]  # name -> units, in the graph's order
@@ -101,6 +101,7 @@ class Layout:
     constant: np.ndarray  # (axes,)
     layers: tuple[Layer, ...]
     weights: tuple[tuple[Size, tuple[int, ...]], ...]
+    stored: tuple[str, ...]
 
     def vector(self, widths: Mapping[str, int]) -> np.ndarray:
         """(parts,) Parts that aren't named are whole. Raises InvalidInput for an unknown name."""
@@ -143,9 +144,10 @@ class Layout:
         """Multiply-accumulates of one call."""
         return self.count((layer.macs, layer.gone) for layer in self.layers)
 
-    def parameter_bytes(self) -> Count:
-        """Bytes of all weights, as stored."""
-        return self.count(self.weights)
+    def parameter_bytes(self, shares: Mapping[str, float] | None = None) -> Count:
+        """Bytes of all weights, each times its share (1 where none is given)."""
+        own = shares or {}
+        return self.count((size * own.get(name, 1.0), gone) for name, (size, gone) in zip(self.stored, self.weights, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +171,9 @@ def operations_predictor(graph: Graph, parts: Coupling, **axes: int) -> Count:
     return layout(graph, parts, **axes).operations()
 
 
-def size_predictor(graph: Graph, parts: Coupling) -> Count:
-    """Bytes of the weights as a function of widths."""
-    return layout(graph, parts).parameter_bytes()
+def size_predictor(graph: Graph, parts: Coupling, shares: Mapping[str, float] | None = None) -> Count:
+    """Bytes of the weights as a function of widths. shares: of a weight's bytes, by its name, what is left of them where it is coded."""
+    return layout(graph, parts).parameter_bytes(shares)
 
 
 def terms(products: Iterable[tuple[int, ...]], coefficients: Iterable[float]) -> Terms:
@@ -213,6 +215,7 @@ def layout(graph: Graph, parts: Coupling, **axes: int) -> Layout:
         np.array([constant for _, constant in reading.axes], np.float64),
         tuple(layers),
         tuple(weights),
+        tuple(reading.index.initializers),
     )
 
 

@@ -119,9 +119,9 @@ class Bytes:
         return replace(self, at=self.weights(widths), found=found)
 
 
-def bytes_predictor(form: Form, whole: float, narrow: Widths, narrowest: float) -> Bytes:
-    """whole: bytes of the dense form. narrowest: of the form at the widths `narrow`."""
-    weights = size_predictor(form.graph, parts(form.graph))
+def bytes_predictor(form: Form, whole: float, narrow: Widths, narrowest: float, shares: Mapping[str, float] | None = None) -> Bytes:
+    """whole: bytes of the dense form. narrowest: of the form at the widths `narrow`. shares: as in `size_predictor`."""
+    weights = size_predictor(form.graph, parts(form.graph), shares)
     dense, least = weights({}), weights(narrow)
     slope = max(0.0, (whole - narrowest) / (dense - least)) if dense > least else 0.0
     return Bytes(weights, slope, dense, whole)

@@ -12,6 +12,7 @@ from edgewise.graph import Graph, parts, shrink
 from edgewise.measure import Subject
 from edgewise.measure.layermodel import correct, latency_predictor
 from edgewise.measure.table import latency_table
+from edgewise.package import Package, stored_bytes
 from edgewise.records import Interval, LatencyTable, PruningPlan
 from edgewise.search.bench import Side, least
 from edgewise.search.limits import Bytes, Form, Limits, Predict, bytes_predictor
@@ -202,11 +203,20 @@ class Found:
 def costs_of(climb: Climb, form: Form, limits: Limits) -> Costs:
     """Predictors for the limits that bind; a latency table only where time does."""
     reach = within_reach(climb, form, limits)
-    size = bytes_predictor(form, form.size_bytes, reach.widths, reach.size_bytes) if reach.size_bytes is not None else None
+    size = None
+    if reach.size_bytes is not None:
+        shares = _shares(climb.bench.package(form.graph, {}))
+        size = bytes_predictor(form, form.size_bytes, reach.widths, reach.size_bytes, shares)
     memory = None
     if reach.memory_bytes is not None and form.memory_bytes is not None:
         memory = bytes_predictor(form, form.memory_bytes, reach.widths, reach.memory_bytes)
     return Costs(tables_of(climb, form) if limits.speedup is not None else (), size, memory)
+
+
+def _shares(package: Package) -> dict[str, float]:
+    """What each weight takes in the package, over its bytes: a table in few bits is coded shorter than the layers' weights are."""
+    rows = package.manifest.entry("main").tensors
+    return {row.name: row.length / stored_bytes(row.dtype, row.shape) for row in rows if stored_bytes(row.dtype, row.shape)}
 
 
 def solved(form: Form, costs: Costs, found: Survey, limits: Limits, bounds: Bounds) -> tuple[dict[str, int], float]:

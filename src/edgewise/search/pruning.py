@@ -50,6 +50,9 @@ HOPELESS = 0.1
 # From this factor on it goes in two stages: prune half the way, train, prune on, train on (Zhu and Gupta 2017: gradual loses less).
 GRADUAL_FROM = 2.0
 
+# Forms whose packages differ by less are alike in size.
+SMALLER = 1.05
+
 # An engine that can't be planned for is tried after pruning where it was at most so much slower before.
 CLEARLY = 1.2
 
@@ -79,10 +82,18 @@ def forms(climb: Climb) -> list[Form]:
         if backends.form(trial.execution.backend) != backends.ONNX:
             continue  # a plan stands on dozens of graphs that are timed; see `own_forms`
         kind, factor = (str(trial.execution), bool(trial.recipe)), trial.speedup.ratio.value
-        if kind not in found or found[kind][0] < factor:
+        if kind not in found or _before(climb, (factor, trial), found[kind]):
             found[kind] = (factor, trial)
     ordered = sorted(found.values(), key=lambda pair: -pair[0])
     return [_form(climb, trial, factor) for factor, trial in ordered]
+
+
+def _before(climb: Climb, one: tuple[float, Trial], other: tuple[float, Trial]) -> bool:
+    """Whether to plan in the first form rather than in the second: it is clearly smaller where size is bound, else faster."""
+    own, others = one[1].size_bytes, other[1].size_bytes
+    if climb.budget.size_bytes is not None and own and others and max(own, others) > SMALLER * min(own, others):
+        return own < others
+    return one[0] > other[0]
 
 
 def own_forms(climb: Climb, form: Form) -> Iterator[Trial]:

@@ -93,7 +93,7 @@ def test_a_gated_layer_is_divided_where_it_is_linear(new_net: Any, run: Run) -> 
 def test_it_halves_the_error_of_quantization(
     text: Graph, phrases: list[Inputs], held_out_phrases: Inputs, error: Callable[..., float]
 ) -> None:
-    found = {smooth: quantize(text, calibration=phrases, smooth=smooth, embeddings=False) for smooth in (True, False)}
+    found = {smooth: quantize(text, calibration=phrases, smooth=smooth, embeddings=0) for smooth in (True, False)}
     errors = {smooth: error(text, done.model, held_out_phrases) for smooth, done in found.items()}
     assert errors[True] < 0.5 * errors[False]
     assert any("smoothed" in note for note in found[True].notes) and not any("smoothed" in note for note in found[False].notes)
@@ -103,7 +103,7 @@ def test_dynamic_quantization_is_smoothed_where_samples_are_given(
     text: Graph, phrases: list[Inputs], held_out_phrases: Inputs, error: Callable[..., float]
 ) -> None:
     errors = [
-        error(text, quantize(text, mode="dynamic", calibration=given, embeddings=False).model, held_out_phrases) for given in ((), phrases)
+        error(text, quantize(text, mode="dynamic", calibration=given, embeddings=0).model, held_out_phrases) for given in ((), phrases)
     ]
     assert errors[1] < 0.7 * errors[0]
 

@@ -5,8 +5,10 @@ import numpy as np
 import onnx
 import pytest
 
+from edgewise import package
 from edgewise.compress.quantize import quantize
 from edgewise.compress.quantize.tables import rounded, tables
+from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index, taps
 from edgewise.types import Inputs
 
@@ -61,3 +63,21 @@ def test_small_tables_and_skipped_ones_stay(text: Graph, new_net: Any) -> None:
     small = net.graph({"ids": ["batch", "tokens"]}, {"y": ["batch", "tokens", 4]}, types={"ids": onnx.TensorProto.INT64})
     assert not tables(small)
     assert not tables(quantize(text, mode="dynamic").model)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 6])
+def test_fewer_bits_are_fewer_levels_and_fewer_bytes_where_they_are_coded(text: Graph, bits: int) -> None:
+    done = quantize(text, mode="dynamic", embeddings=bits)
+    integers = Index(done.model).constant("table_quantized")
+    assert integers is not None and integers.dtype == np.int8 and np.abs(integers).max() == 2 ** (bits - 1) - 1
+    whole, few = (package.build(quantize(text, mode="dynamic", embeddings=each).model, created="") for each in (8, bits))
+    sizes = [next(row.length for row in one.manifest.entry("main").tensors if row.name == "table_quantized") for one in (whole, few)]
+    assert sizes[1] <= (bits / 8 + 0.05) * integers.size and sizes[1] < sizes[0]
+    assert any(f"tables in {bits}-bit integers" in note for note in done.notes)
+
+
+def test_no_bits_leave_tables_in_float_and_impossible_ones_are_refused(text: Graph) -> None:
+    assert "table" in Index(quantize(text, mode="dynamic", embeddings=0).model).initializers
+    for wrong in (1, 9, -1):
+        with pytest.raises(InvalidInput, match="the bits of tables, 2 to 8"):
+            quantize(text, mode="dynamic", embeddings=wrong)

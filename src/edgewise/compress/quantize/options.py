@@ -20,6 +20,7 @@ CHOICES = {
     "rounding": ("nearest", "adaptive"),
     "residual": RESIDUAL,
 }
+TABLE_BITS = (0, 2, 3, 4, 5, 6, 7, 8)
 # x86 cores with one of these add products of 8-bit integers in 32 bits; others add pairs in 16 bits, which saturate (vpmaddubsw).
 EXACT_ISA = frozenset(("avx_vnni", "avx512_vnni", "avx_vnni_int8", "amx_int8"))
 
@@ -36,7 +37,7 @@ class Options:
     bias_correction: bool = True
     rounding: str = "adaptive"
     residual: str = "both"
-    embeddings: bool = True
+    embeddings: int = 8
     skip: tuple[str, ...] = ()
 
 
@@ -49,6 +50,8 @@ def checked(*, mode: str = "static", skip: Collection[str] = (), **options: Any)
         raise InvalidInput(f"skip={skip!r} is one string; give a tuple of node names: skip=({skip!r},)")
     if not options.get("weight_symmetric", True) and options.get("granularity") != "tensor":
         raise InvalidInput('weight_symmetric=False needs granularity="tensor": integer kernels take one zero point for a weight')
+    if (bits := options.get("embeddings", 8)) not in TABLE_BITS:
+        raise InvalidInput(f"embeddings={bits!r}: give the bits of tables, 2 to 8, or 0 to leave them in float")
     return Options(skip=tuple(skip), **options)
 
 

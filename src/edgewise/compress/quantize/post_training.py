@@ -34,7 +34,7 @@ def quantize(
     smooth: bool = True,
     rounding: Literal["nearest", "adaptive"] = "adaptive",
     residual: Literal["both", "one", "none"] = "both",
-    embeddings: bool = True,
+    embeddings: int = 8,
     skip: Collection[str] = (),
     device: Device | None = None,
     execution: Execution | None = None,
@@ -51,6 +51,7 @@ def quantize(
     smooth: take what is large in a few channels of tokens into the weights that read them (SmoothQuant, Xiao 2022).
     rounding: "adaptive" chooses integers by what they do to the layer's output on calibration samples, and makes up for errors that
     arrive from the layers before; "nearest" looks at the weights alone. residual: see `place`.
+    embeddings: bits of tables that rows are gathered from; 0 leaves them in float. Under 8 they make the package smaller, not the memory.
     skip: names of nodes to leave in float. execution: the engine that calibrates; the first one installed unless given.
 
     Returns a Graph in QDQ form, opset 13 or later; `touched` are the nodes that became integer, `skipped` those with weights that did not.
@@ -74,6 +75,6 @@ def quantize(
         done = quantize_dynamic(
             graph, per_channel=granularity == "channel", reduce_range=options.reduce_range, skip=options.skip, notes=notes
         )
-        return with_tables(done, options.skip) if embeddings else done
+        return with_tables(done, options.skip, embeddings) if embeddings else done
     observed = observe(model, calibration, options, equalize=equalize, smooth=smooth, execution=execution, progress=report)
     return compressed(settle(observed, options, report), observed, options)

@@ -133,4 +133,4 @@ def compressed(settled: Settled, observed: Observed, options: Options) -> Compre
     if dead:
         notes.append(f"all weights of {', '.join(dead)} are zero")
     done = Compressed(model, tuple(layer.name for layer in settled.plan.weighted), dict(settled.plan.skipped), tuple(notes))
-    return with_tables(done, options.skip) if options.embeddings else done
+    return with_tables(done, options.skip, options.embeddings) if options.embeddings else done

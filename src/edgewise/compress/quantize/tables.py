@@ -1,6 +1,7 @@
 """Tables of embeddings in 8-bit integers: a row is gathered as integers, and becomes float behind that. All of a table is never float.
 
-In a small transformer the tables are half of the file; they cost no arithmetic, so this makes nothing faster, and nothing slower.
+In a small transformer the tables are half of the file; they cost no arithmetic, so this makes nothing faster, and nothing slower. With
+fewer bits they stay bytes for the engine, and take that many bits or less where a package codes them.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def tables(graph: Graph) -> dict[str, str]:
     return found
 
 
-def with_tables(done: Compressed, skip: Collection[str] = ()) -> Compressed:
-    """`done` with its tables in integers, one scale for each row or for each column, whichever is closer to the table."""
+def with_tables(done: Compressed, skip: Collection[str] = (), bits: int = 8) -> Compressed:
+    """`done` with its tables in integers of `bits`, one scale for each row or for each column, whichever is closer to the table."""
     graph: Graph = done.model
     wanted = {node: table for node, table in tables(graph).items() if node not in skip}
     if not wanted:
@@ -63,7 +64,7 @@ def with_tables(done: Compressed, skip: Collection[str] = ()) -> Compressed:
             continue
         table, chosen, output = node.input[0], node.input[1], node.output[0]
         if table not in held:
-            integers, scale, axis = rounded(np.asarray(index.constant(table)))
+            integers, scale, axis = rounded(np.asarray(index.constant(table)), bits)
             held[table] = constant(f"{table}_quantized", integers), constant(f"{table}_scale", scale), axis
         integers_name, scale_name, axis = held[table]
         gathered = add("Gather", [integers_name, chosen], fresh(f"{output}_quantized", taken))
@@ -75,15 +76,17 @@ def with_tables(done: Compressed, skip: Collection[str] = ()) -> Compressed:
     model = infer_shapes(Graph.from_proto(proto, graph.notes))
     ways = {axis for _, _, axis in held.values()}
     scales_of = " and ".join(("rows", "columns")[axis] for axis in sorted(ways))
-    note = f"{len(held)} tables in 8-bit integers, with scales of {scales_of}: {graph.size_bytes / model.size_bytes:.1f}x smaller by it"
+    note = (
+        f"{len(held)} tables in {bits}-bit integers, with scales of {scales_of}: {graph.size_bytes / model.size_bytes:.1f}x smaller by it"
+    )
     return Compressed(model, (*done.touched, *wanted), done.skipped, (*done.notes, note))
 
 
-def rounded(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """`table`, (rows, columns) float32, as int8, scales and their axis: (rows, 1) for axis 0, (columns,) for axis 1."""
+def rounded(table: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray, int]:
+    """`table`, (rows, columns) float32, as int8 of `bits`, scales and their axis: (rows, 1) for axis 0, (columns,) for axis 1."""
     errors, grids = [], []
     for axis in (0, 1):
-        grid = weight_grid(table, axis, bound=127, search=False)
+        grid = weight_grid(table, axis, bound=2 ** (bits - 1) - 1, search=bits < 8)
         grids.append(grid)
         errors.append(float(np.linalg.norm(grid.fake(table) - table)))
     axis = 1 if errors[1] <= ENOUGH * errors[0] else 0
