@@ -107,6 +107,8 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
 
         scenarios.check(scenario, queries=queries, watts=watts)
         places = [given.device(name.strip(), print_away) for name in device.split(",")]
+        if watts and len(places) > 1:
+            raise InvalidInput(f"--watts {watts} is of one board, and --device {device} names {len(places)}: measure them one by one")
         if scenario and (len(places) > 1 or places[0].address != "local"):
             raise InvalidInput(f"--scenario {scenario} is asked of this machine alone; leave --device out, or the scenario")
         counts = [thread_counts(threads, place.cores) for place in places]
