@@ -110,13 +110,21 @@ def test_onnxruntime_is_told_to_multiply_in_bf16_only_when_that_is_asked_for(cpu
 
 @pytest.mark.parametrize("name", HERE)
 def test_the_climb_and_measure_try_it_where_it_is_offered(cpu: Callable[..., None], name: str) -> None:
-    searched = cast(Climb, SimpleNamespace(baseline=SimpleNamespace(execution=Execution(name, threads=2)), engines=(name,)))
+    def searched(*sets: str) -> tuple[Climb, Any]:
+        device = SimpleNamespace(isa=sets, address="local")
+        bench = SimpleNamespace(device=device)
+        made = SimpleNamespace(baseline=SimpleNamespace(execution=Execution(name, threads=2)), engines=(name,), bench=bench)
+        return cast(Climb, made), device
+
     cpu("avx2")
-    assert list(climb.precisions(searched)) == []
-    assert measure._executions(name, [2]) == [Execution(name, "fp32", 2)]
+    without, plain = searched("avx2")
+    native, device = searched(*NEEDS[name])
+    assert list(climb.precisions(without)) == list(climb.precisions(native)) == []  # the device has it, and this machine can't judge it
+    assert measure._executions(name, [2], plain) == [Execution(name, "fp32", 2)]
     cpu(*NEEDS[name])
-    assert list(climb.precisions(searched)) == [("precision", "", [Execution(name, "bf16", 2)])]
-    assert measure._executions(name, [2]) == [Execution(name, "fp32", 2), Execution(name, "bf16", 2)]
+    assert list(climb.precisions(without)) == []
+    assert list(climb.precisions(native)) == [("precision", "", [Execution(name, "bf16", 2)])]
+    assert measure._executions(name, [2], device) == [Execution(name, "fp32", 2), Execution(name, "bf16", 2)]
 
 
 @pytest.mark.parametrize("name", HERE)

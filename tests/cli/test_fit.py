@@ -111,7 +111,6 @@ def test_what_is_wrong_is_said_before_any_work(edgewise: Edgewise, model: Path, 
     for arguments, said in (
         (["fit", model, "--data", data, "-o", out], "no budget"),
         (["fit", model, "--data", data, "--max-drop", "1%", "-o", out], "no budget"),
-        (["fit", model, "--data", data, "--speedup", "2"], "--out"),
         (["fit", model, "--speedup", "2", "-o", out], "--data is missing"),
         ([*good[:3], tmp_path / "nowhere", *good[4:]], "no such file or folder"),
         ([*good[:-1], tmp_path / "file"], "is a file"),

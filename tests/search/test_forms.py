@@ -163,13 +163,13 @@ def test_an_engine_whose_form_fails_leaves_the_race_and_the_others_go_on(tmp_pat
 
 
 def test_engines_whose_form_cannot_be_made_are_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "own" in chosen_engines(None) and chosen_engines(["own"]) == ("own",)
-    assert not [note for note in left_out(chosen_engines(None)) if note.startswith("own")]
+    assert "own" in chosen_engines(None, devices.local()) and chosen_engines(["own"], devices.local()) == ("own",)
+    assert not [note for note in left_out(chosen_engines(None, devices.local())) if note.startswith("own")]
     Maker.reason = "no ink here: buy some"
-    assert "own" not in chosen_engines(None)
-    assert "own was left out: no ink here: buy some" in left_out(chosen_engines(None))
+    assert "own" not in chosen_engines(None, devices.local())
+    assert "own was left out: no ink here: buy some" in left_out(chosen_engines(None, devices.local()))
     with pytest.raises(MissingExtra, match="buy some"):
-        chosen_engines(["own"])
+        chosen_engines(["own"], devices.local())
 
 
 def test_versions_are_those_of_the_modules() -> None:
