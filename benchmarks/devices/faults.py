@@ -81,7 +81,9 @@ def strays(there: Loopback) -> list[str]:
     for process in psutil.process_iter(["cmdline", "ppid"]):
         line = " ".join(process.info["cmdline"] or [])
         own = there.process is not None and process.pid == there.process.pid
-        if ("edgewise.worker.job" in line and str(there.folder) in line) or ("edgewise.measure.child" in line and process.info["ppid"] == 1):
+        if ("edgewise.worker.job" in line and str(there.folder) in line) or (
+            "edgewise.measure.child" in line and process.info["ppid"] == 1
+        ):
             if not own:
                 found.append(line[-120:])
     return found

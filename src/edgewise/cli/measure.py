@@ -123,7 +123,13 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
                 found = []
                 for place, each, own in zip(places, counts, executions, strict=True):
                     here, said = with_watts(_with_peaks(place, each, tell), watts)
-                    found.append(_Place(here, *_measured(subject, own, each, inputs, here, seconds or 2.0, tell), (*notes, *said, *measure.interruptions(here))))
+                    found.append(
+                        _Place(
+                            here,
+                            *_measured(subject, own, each, inputs, here, seconds or 2.0, tell),
+                            (*notes, *said, *measure.interruptions(here)),
+                        )
+                    )
         if scenario:
             scenarios.show(runs, subject.name, inputs, notes, as_json=as_json)
         elif as_json:
