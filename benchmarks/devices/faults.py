@@ -2,10 +2,9 @@
 
     python benchmarks/devices/faults.py [--kills 20] [--seed 0]
 
-Each study prunes a small net by a latency table of the device, trains it, quantizes it and measures the result, all times on a worker on the
-loopback, which is killed (SIGKILL) at random moments and started again a moment later. A study ends right when it has a verdict, a table that
-is fitted, no trial twice, and every speedup stands on pairs of one job. After each, no process of a job may be left. The same study without
-a fault stands beside: its choice has to be the same recipe.
+Each study prunes a small net by a latency table of the device, trains it, quantizes it and measures the result, all times on a worker on
+the loopback, which is killed (SIGKILL) at random moments and started again a moment later. A study ends right when it has a verdict, a
+table that is fitted, no trial and no width twice, and as many pairs as blocks. After each, no process of a job may be left.
 """
 
 from __future__ import annotations
@@ -81,11 +80,9 @@ def strays(there: Loopback) -> list[str]:
     for process in psutil.process_iter(["cmdline", "ppid"]):
         line = " ".join(process.info["cmdline"] or [])
         own = there.process is not None and process.pid == there.process.pid
-        if ("edgewise.worker.job" in line and str(there.folder) in line) or (
-            "edgewise.measure.child" in line and process.info["ppid"] == 1
-        ):
-            if not own:
-                found.append(line[-120:])
+        job = "edgewise.worker.job" in line and str(there.folder) in line
+        if not own and (job or ("edgewise.measure.child" in line and process.info["ppid"] == 1)):
+            found.append(line[-120:])
     return found
 
 
