@@ -4,7 +4,6 @@ import types
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,6 +16,7 @@ from edgewise.models.resnet import ResNet
 from edgewise.recipe import parse
 from edgewise.records import Interval
 from edgewise.search import planning, pruning, verdict
+from edgewise.testing import pictures
 from edgewise.train import train
 
 # What all share is made in one go: a minute and a half on a core of its own, several times that beside other work.
@@ -29,14 +29,8 @@ SPEEDUPS = (1.5, 2.0, 4.5)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A family, the folder it lies in, and how often the test split had been opened when something was chosen."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 4, 500)
-    images = generator.integers(0, 120, (500, 12, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top, left = 6 * (label // 2), 6 * (label % 2)
-        image[top : top + 6, left : left + 6] += 100
     folder = tmp_path_factory.mktemp("family")
-    np.savez(folder / "shapes.npz", images=images, labels=labels)
+    pictures.kept(folder / "shapes.npz", 500)
     task = ew.tasks.image_classification(folder / "shapes.npz", calibration=32)
     torch.manual_seed(0)
     net = train(ResNet(blocks=1, classes=4, channels=1, width=16), task, epochs=2, batch_size=32, learning_rate=0.05).model

@@ -18,26 +18,14 @@ from edgewise.graph import Graph
 from edgewise.models.resnet import ResNet
 from edgewise.records import Trial
 from edgewise.search import asked
+from edgewise.testing import pictures
 from edgewise.train import train
 from edgewise.types import Execution, from_json
 
 
-def shapes(n=700, seed=0):
-    """Pictures of one bright quarter out of four."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, 4, n)
-    images = generator.integers(0, 120, (n, 12, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top, left = 6 * (label // 2), 6 * (label % 2)
-        image[top : top + 6, left : left + 6] += 100
-    return images, labels
-
-
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "shapes.npz"
-    images, labels = shapes()
-    np.savez(path, images=images, labels=labels, names=["a", "b", "c", "d"])
+    path = pictures.kept(tmp_path_factory.mktemp("data") / "shapes.npz", 700, names=["a", "b", "c", "d"])
     return ew.tasks.image_classification(path, calibration=32)
 
 
@@ -186,7 +174,7 @@ def test_a_trials_key_covers_all_that_it_depends_on(task, net, tmp_path_factory,
     weight = proto.graph.initializer[0]
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     path = tmp_path_factory.mktemp("other") / "shapes.npz"
-    images, labels = shapes()
+    images, labels = pictures.quarters(700)
     images[0] ^= 1
     np.savez(path, images=images, labels=labels, names=["a", "b", "c", "d"])
     here = ew.devices.local()
@@ -224,7 +212,7 @@ def test_the_test_split_stays_sealed_until_the_verdict(task, net, monkeypatch):
 
 
 def test_without_labels_it_is_agreement(net, tmp_path):
-    images, _ = shapes(300)
+    images, _ = pictures.quarters(300)
     np.savez(tmp_path / "x.npz", images=images)
     task = ew.tasks.image_classification(tmp_path / "x.npz", calibration=32)
     graph = ew.export.export(net, task.example_inputs(2))

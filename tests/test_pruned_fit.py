@@ -1,6 +1,5 @@
 """The main job where engines and int8 alone don't reach the budget, and one recipe on its own: real engines, a tiny trained net."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,6 +14,7 @@ from edgewise.records import Study
 from edgewise.search import planning, pruning, sizing
 from edgewise.search.limits import Limits
 from edgewise.search.origin import remade
+from edgewise.testing import pictures
 from edgewise.train import train
 from edgewise.types import from_json
 
@@ -24,14 +24,7 @@ ASKED = {"threads": 1, "engines": ("onnxruntime",)}
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 4, 700)
-    images = generator.integers(0, 120, (700, 12, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top, left = 6 * (label // 2), 6 * (label % 2)
-        image[top : top + 6, left : left + 6] += 100
-    path = tmp_path_factory.mktemp("data") / "shapes.npz"
-    np.savez(path, images=images, labels=labels)
+    path = pictures.kept(tmp_path_factory.mktemp("data") / "shapes.npz", 700)
     return ew.tasks.image_classification(path, calibration=32)
 
 

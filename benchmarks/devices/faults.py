@@ -31,18 +31,13 @@ import edgewise as ew
 from edgewise import measure
 from edgewise.fitting import Result, follow
 from edgewise.models.resnet import ResNet
+from edgewise.testing import pictures
 
 RECIPE = "prune(speedup=1.5, samples=64) > distill(epochs=2) > quantize(rounding='nearest')"
 
 
 def task(folder: Path) -> Any:
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 4, 900)
-    images = random.integers(0, 120, (900, 24, 24), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top, left = 12 * (label // 2), 12 * (label % 2)
-        image[top : top + 12, left : left + 12] += 100
-    np.savez(folder / "shapes.npz", images=images, labels=labels)
+    pictures.kept(folder / "shapes.npz", 900, side=24)
     return ew.tasks.image_classification(folder / "shapes.npz", calibration=64)
 
 

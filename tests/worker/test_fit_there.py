@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from edgewise.errors import InvalidInput
 from edgewise.fitting import follow
 from edgewise.models.resnet import ResNet
 from edgewise.records import Study
+from edgewise.testing import pictures
 from edgewise.types import from_json
 
 RECIPE = "prune(speedup=1.3, samples=32) > distill(epochs=1)"
@@ -25,14 +25,7 @@ RECIPE = "prune(speedup=1.3, samples=32) > distill(epochs=1)"
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 4, 300)
-    images = generator.integers(0, 120, (300, 12, 12), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        top, left = 6 * (label // 2), 6 * (label % 2)
-        image[top : top + 6, left : left + 6] += 100
-    path = tmp_path_factory.mktemp("data") / "shapes.npz"
-    np.savez(path, images=images, labels=labels)
+    path = pictures.kept(tmp_path_factory.mktemp("data") / "shapes.npz", 300)
     return ew.tasks.image_classification(path, calibration=32)
 
 
@@ -42,20 +35,9 @@ def net() -> Any:
     return ResNet(blocks=1, classes=4, channels=1, width=8)
 
 
-def test_a_recipe_is_measured_there(worker: Any, task: Any, net: Any, tmp_path: Path, briefly: None) -> None:
-    there = measure.connect(worker.link(), "there")
-    result = follow(
-        net, task, recipe=RECIPE, device=there, threads=1, engines=["onnxruntime"], out=tmp_path, timing_seconds=2, table_seconds=2
-    )
-    study, verdict = result.study, result.study.verdict
-    assert verdict is not None and study.device.address == worker.url and study.device.name == "there"
-    assert verdict.measurement.conditions.device == "there"
-    assert study.tables and all(table.device == there.key for table in study.tables)
-    assert from_json((tmp_path / "study" / "study.json").read_bytes(), Study).device.name == "there"
-    assert "there" in (tmp_path / "report.html").read_text()
-
-
-def test_a_worker_that_dies_on_the_way_costs_time_alone(worker: Any, task: Any, net: Any, tmp_path: Path, briefly: None) -> None:
+def test_it_is_measured_there_and_a_worker_that_dies_on_the_way_costs_time_alone(
+    worker: Any, task: Any, net: Any, tmp_path: Path, briefly: None
+) -> None:
     there = measure.connect(worker.link(), "there")
     over = threading.Event()
 
@@ -76,8 +58,13 @@ def test_a_worker_that_dies_on_the_way_costs_time_alone(worker: Any, task: Any, 
     finally:
         over.set()
         disturbing.join()
-    assert result.study.verdict is not None and result.study.tables[0].model is not None
-    assert any("away" in note or "started anew" in note for note in result.study.notes)
+    study, verdict = result.study, result.study.verdict
+    assert verdict is not None and (study.device.address, study.device.name) == (worker.url, "there")
+    assert verdict.measurement.conditions.device == "there"
+    assert study.tables[0].model is not None and all(table.device == there.key for table in study.tables)
+    assert any("away" in note or "started anew" in note for note in study.notes)
+    assert from_json((tmp_path / "study" / "study.json").read_bytes(), Study).device == study.device
+    assert "there" in (tmp_path / "report.html").read_text()
 
 
 def test_an_engine_has_to_be_on_both(worker: Any, task: Any, net: Any) -> None:

@@ -11,7 +11,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
 from edgewise.measure.process import LIMIT_S, Process
-from edgewise.measure.roofline import Work, roofline_ms
+from edgewise.measure.roofline import Work, roofline_share
 from edgewise.measure.subject import Subject
 from edgewise.records import Device, Latency, Measurement
 from edgewise.types import Execution, Inputs, Watts
@@ -59,8 +59,6 @@ def profile(
             peak = process.memory()
         conditions = watch.conditions(device=device.name, engine=f"{execution.backend} {loaded.version}", threads=threads)
     latency = Latency(tuple(timed.samples_ms))
-    roofs = next((peaks for peaks in device.peaks if peaks.threads == threads), None)
-    bound = roofline_ms(roofs, work) if roofs and work else None
     source = device.energy if meter is None else meter.name if joules is not None else f"none: {meter.name} could not be read"
     found = Measurement(
         execution=execution,
@@ -73,7 +71,7 @@ def profile(
         throughput_per_s=timed.calls * batch_size(inputs) / timed.elapsed_ms * 1e3,
         energy_mj=None if joules is None else joules * 1e3 / (timed.calls + timed.warm),  # the meter ran while it warmed up
         energy_source=source,
-        roofline_share=bound / latency.p50_ms if bound else None,
+        roofline_share=roofline_share(device.peaks, work, threads, latency.p50_ms),
     )
     return _modelled(found, device, inputs)
 

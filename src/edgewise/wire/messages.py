@@ -21,12 +21,6 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: tuple[State, ...] = ("done", "failed", "cancelled")
 
 
-class Array(msgspec.Struct, frozen=True):
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
-
-
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """kind: one of `worker.calls`. arguments: by name, as that function has them; models stand as hexadecimal SHA-256 in `blobs`.
 

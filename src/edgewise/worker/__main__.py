@@ -23,7 +23,7 @@ def main() -> int:
 
     try:
         held = keys.read(key)
-        print(f"edgewise worker on https://{host}:{port}, key {held.id} ({held.path})", flush=True)
+        print(f"edgewise worker on https://{host}:{port}, key {held.id} ({held.path.name})", flush=True)
         if host not in ("127.0.0.1", "::1", "localhost"):
             print("Whoever holds that key can measure here; nobody else gets in.", flush=True)
         serve(Settings(host, int(port), Path(folder), int(cache_bytes)), held.server, log)

@@ -53,7 +53,7 @@ class _System:
             if self.failed is None:
                 try:
                     self._run(self._inputs)
-                except Exception as error:
+                except Exception as error:  # through LoadGen's C++ nothing can be raised: it is raised when LoadGen has ended
                     self.failed = error
             self._complete([self._response(response, 0, 0) for response in responses[start : start + self._batch]])
 
