@@ -72,7 +72,8 @@ def test_a_recipe_that_ends_in_the_package(task, net, tmp_path):
     done = ew.fitting.follow(net, task, recipe=recipe, out=tmp_path, **asked)
     trial = next(trial for trial in done.study.trials if trial.recipe == recipe)
     fast = ew.package.recode(done.best, coders="fast")
-    assert trial.size_bytes < done.best.size_bytes < fast.size_bytes  # a trial has no verdict in it
+    assert trial.size_bytes < done.best.size_bytes  # a trial has no verdict in it
+    assert len(done.best.members["weights"]) < len(fast.members["weights"])  # (the manifest's length hangs on how figures are written)
     assert "lossless" in trial.notes[-1] and {row.name for row in done.best.manifest.entry("main").tensors} & set(trial.touched)
     assert done.best.size_bytes == (tmp_path / "model.edgew").stat().st_size == done.study.verdict.measurement.size_bytes
     assert done.best.members["weights"] == ew.package.recode(fast, coders="all").members["weights"]

@@ -233,7 +233,7 @@ def _origin(dense: Graph, task: Any, asked: Asked) -> tuple[str, ...]:
 def _finished(store: search.Store, study_key: str, asked: Asked) -> Result | None:
     """What the same call left there before."""
     before = store.study()
-    if asked.member is None or before is None or before.verdict is None or before.notes[:1] != (study_key,):
+    if asked.member is None or before is None or before.verdict is None or before.key != study_key:
         return None
     kept = asked.member / "model.edgew"
     return Result(package.open(kept), before) if kept.exists() else None
@@ -292,7 +292,7 @@ def _searched(
         trials=tuple(climb.trials),
         verdict=None,
         versions=versions(names),
-        notes=(study_key,),
+        key=study_key,
     )
     store.close(study)
     if asked.recipe:

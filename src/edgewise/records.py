@@ -270,6 +270,7 @@ class Study:
     steps: tuple[StepEffect, ...] = ()  # of the chosen recipe, in order; the first is the model as it came
     widths: tuple[PartWidth, ...] = ()  # of the chosen model, where its recipe prunes
     beside: tuple[Beside, ...] = ()  # models of other makers that were held beside
+    key: str = ""  # of all that was asked: the same call in the same place finds its study by it
 
     def trial(self, key: str) -> Trial:
         return next(trial for trial in self.trials if trial.key == key)

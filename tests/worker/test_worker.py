@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +190,11 @@ def test_the_limit_of_a_job_holds(worker: Any, mlp: Any) -> None:
 
 def test_two_clients_wait_for_each_other(worker: Any, mlp: Any) -> None:
     graph, inputs = mlp
-    places = [measure.connect(worker.link(), "there") for _ in range(1)]
+    place = measure.connect(worker.link(), "there")
     found: list[Any] = []
 
     def ask() -> None:
-        own = Remote(worker.link(), places[0], Log(worker.folder))
+        own = Remote(worker.link(), place, Log(worker.folder))
         found.append(own.profile(Subject(graph.to_bytes(), ORT), inputs, None, (), {"seconds": 0.3}))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -202,7 +203,9 @@ def test_two_clients_wait_for_each_other(worker: Any, mlp: Any) -> None:
     for thread in threads:
         thread.join(60)
     assert len(found) == 3
-    assert len({one.conditions.started for one in found}) >= 1
+    assert eventually(lambda: worker.log.count("profile ") == 3)  # each a job of its own
+    begun = sorted(datetime.fromisoformat(one.conditions.started) for one in found)
+    assert begun[2] > begun[0]  # the third waited for the first, which took more than a second
 
 
 def test_a_job_asked_twice_is_done_once(worker: Any) -> None:

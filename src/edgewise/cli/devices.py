@@ -74,9 +74,7 @@ def _add(name: str, url: str, key: Path | None) -> None:
     if key is None:
         raise InvalidInput("a device is added with its key: --key FILE, the one that its worker was started with")
     held = keys.read(key)
-    link = client.link(url, held)
-    link.patience_s = 5.0
-    known.add(known.Known(name, link.address, str(held.path.resolve())))
+    known.add(known.Known(name, client.link(url, held).address, str(held.path.resolve())))
     try:
         told = _asked(known.find(name))
     except EdgewiseError as error:

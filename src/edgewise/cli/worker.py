@@ -34,7 +34,8 @@ def command(
     from edgewise.wire import keys
     from edgewise.worker import service
 
-    registry.need("uvicorn")
+    for module in ("starlette", "uvicorn"):
+        registry.need(module)
     held = keys.read(key)
     host, port = _address(listen)
     where = folder or cache_folder() / "worker"

@@ -28,7 +28,7 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int, form
         model=study.model.name,
         source_sha256=study.model.sha256,
         recipe=chosen.recipe,
-        study=study.notes[0],
+        study=study.key,
         data=study.data,
         device=replace(study.device, peaks=()),
         versions=dict(study.versions),
