@@ -1,4 +1,4 @@
-"""A worker on this machine's loopback for the scripts here: a process of its own, on a folder of its own, ended with the block."""
+"""A worker for the scripts here, in a process and on a folder of its own: on the loopback, or in an emulated device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewise.testing.emulate import EmulatedDevice
 from edgewise.wire import client, keys
 
 
@@ -21,16 +22,22 @@ class Loopback:
     key: keys.Key
     folder: Path
     port: int
+    device: EmulatedDevice | None = None
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def host(self) -> str:
+        return "127.0.0.1" if self.device is None else self.device.address
+
     def start(self, cache_bytes: int = 1 << 30) -> None:
-        line = [sys.executable, "-m", "edgewise.worker", "127.0.0.1", str(self.port), self.key.path, self.folder / "kept", str(cache_bytes)]
+        line = [sys.executable, "-m", "edgewise.worker", self.host, str(self.port), self.key.path, self.folder / "kept", str(cache_bytes)]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(line, stdout=log, stderr=log, start_new_session=True)
+            start = subprocess.Popen if self.device is None else self.device.start
+            self.process = start(line, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + 60
         while time.monotonic() < until:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self.host, self.port)) == 0:
                     return
             if self.process.poll() is not None:
                 break
@@ -44,17 +51,17 @@ class Loopback:
             self.process = None
 
     def link(self, tell: client.Tell = lambda text: None) -> client.Link:
-        return client.link(f"https://127.0.0.1:{self.port}", self.key, tell)
+        return client.link(f"https://{self.host}:{self.port}", self.key, tell)
 
 
 @contextlib.contextmanager
-def worker(folder: Path) -> Iterator[Loopback]:
+def worker(folder: Path, device: EmulatedDevice | None = None) -> Iterator[Loopback]:
     """folder: empty, for the key, the log and what is kept."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    made = Loopback(keys.make(folder / "device.key"), folder, port)
+    made = Loopback(keys.make(folder / "device.key"), folder, port, device)
     made.start()
     try:
         yield made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise import measure
+from edgewise import devices, measure
 from edgewise.cli import scenario
 from edgewise.measure.scenarios import ScenarioRun, Summary
 from edgewise.records import Conditions
@@ -52,7 +52,11 @@ def test_an_invalid_run_says_why_and_a_failed_one_too(capsys: pytest.CaptureFixt
     conditions = Conditions("here", "engine 1", 1, (0,), None, None, None, None, "2026-01-01")
     run = ScenarioRun("multi-stream", Execution("engine"), conditions, said, 10, 3, 1, 75, 600, "not a compliant run: short", "6.0", "", "")
     scenario.show(
-        scenario.Runs((run,), ((Execution("other"), "no such operator"),)), "net.onnx", {}, ["an axis was set to 1"], as_json=False
+        scenario.Runs(devices.local(), (run,), ((Execution("other"), "no such operator"),)),
+        "net.onnx",
+        {},
+        ["an axis was set to 1"],
+        heading=False,
     )
     shown = " ".join(capsys.readouterr().out.split())
     for words in (

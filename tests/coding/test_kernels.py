@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from edgewise.coding import core, fallback
+from edgewise.testing import aarch64
 
 needs_extension = pytest.mark.skipif(core.native is None, reason="the C extension isn't there")
 
@@ -74,10 +75,10 @@ def test_the_same_without_vectors(driver: Callable[..., Any], make_jobs: Callabl
     assert run(back) == [job.data for job, _ in pairs] and len(pairs) > 100
 
 
-def test_aarch64_agrees(driver: Callable[..., Any], make_jobs: Callable[..., list[Any]]) -> None:
-    compiler, emulator = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-    if not shutil.which(compiler) or not shutil.which(emulator):
-        pytest.skip(f"{compiler} and {emulator} aren't here (on Debian: apt install gcc-aarch64-linux-gnu qemu-user)")
+@pytest.mark.timeout(900)
+def test_aarch64_agrees(driver: Callable[..., Any], make_jobs: Callable[..., list[Any]], programs: Callable[..., None]) -> None:
+    emulator, compiler = aarch64.PROGRAMS
+    programs(emulator, compiler, packages=aarch64.PACKAGES)
     jobs = make_jobs(np.random.default_rng(3), 100)
     assert driver(compiler, "-O3", "-static", run=(emulator,))(jobs) == [job.here(core.kernels) for job in jobs]
 

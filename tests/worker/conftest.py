@@ -31,6 +31,8 @@ class Worker:
     port: int
     cache_bytes: int = 1 << 28
     env: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    start_s: float = 30.0
     process: subprocess.Popen[bytes] | None = None
     links: list[client.Link] = field(default_factory=list)
 
@@ -39,10 +41,10 @@ class Worker:
         return f"https://127.0.0.1:{self.port}"
 
     def start(self) -> Worker:
-        line = [sys.executable, "-m", "edgewise.worker", "127.0.0.1", str(self.port), self.key.path, self.folder, str(self.cache_bytes)]
+        line = [self.python, "-m", "edgewise.worker", "127.0.0.1", str(self.port), self.key.path, self.folder, str(self.cache_bytes)]
         with (self.folder.parent / "worker.log").open("ab") as log:
             self.process = subprocess.Popen(line, stdout=log, stderr=log, env={**os.environ, **self.env}, start_new_session=True)
-        until = time.monotonic() + 30
+        until = time.monotonic() + self.start_s
         while time.monotonic() < until:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,3 +80,16 @@ def test_old_beginnings_are_swept(tmp_path: Path) -> None:
     assert shelf.received(sent(data)) == 5
     shelf.sweep(-1)
     assert shelf.received(sent(data)) == 0
+
+
+def test_a_disk_that_fills_up_costs_the_unused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path, 10_000)
+    packages = [bytes([i]) * 100 for i in range(3)]
+    for age, data in enumerate(packages[:2]):
+        shelf.add(sent(data), 0, 100, data, ())
+        os.utime(shelf.path(sent(data)), (1000 + age, 1000 + age))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=30))
+    shelf.add(sent(packages[2]), 0, 100, packages[2], ())
+    assert [shelf.has(sent(data)) for data in packages] == [False, True, True]
+    with pytest.raises(Full, match="30 bytes are free"):
+        shelf.add(sent(b"x" * 90), 0, 90, b"x" * 90, {sent(data) for data in packages})

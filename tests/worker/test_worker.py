@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import signal
 import socket
 import ssl
@@ -25,6 +26,7 @@ from edgewise.measure import Subject, elsewhere, requests
 from edgewise.measure.messages import pack
 from edgewise.measure.recorded import Log
 from edgewise.measure.remote import Remote, packaged
+from edgewise.measure.scenarios import scenario
 from edgewise.measure.table import latency_table
 from edgewise.records import Device, LatencyTable
 from edgewise.testing import graphs
@@ -267,3 +269,13 @@ def test_an_address_has_to_be_one(device_key: keys.Key) -> None:
         with pytest.raises(InvalidInput, match="no address"):
             client.link(wrong, device_key)
     assert isinstance(device_key.client(), ssl.SSLContext)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlperf_loadgen") is None, reason="needs MLPerf's LoadGen: pip install 'edgewise[loadgen]'")
+def test_loadgen_asks_there(there: Device, mlp: Any) -> None:
+    graph, inputs = mlp
+    run = scenario(graph.to_bytes(), ORT, inputs, there, name="offline", seconds=0.2)
+    assert run.conditions.device == "there" and run.summary.scenario == "Offline" and run.samples > 100
+    assert "MLPerf Results Summary" in run.summary_text
+    with pytest.raises(InvalidInput, match="there is no scenario 'server'"):
+        scenario(graph.to_bytes(), ORT, inputs, there, name="server", seconds=0.2)

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from edgewise.cli import derive, given
+from edgewise.cli.contrast import run, study_at
 from edgewise.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
     pictures = given.task_options(given.named_task(arguments))
 
     def command(
-        a: Annotated[Path, typer.Argument(help="What is compared against: model.onnx or model.edgew.", metavar="A")],
+        a: Annotated[Path, typer.Argument(help="What is compared against: model.onnx or model.edgew; or a study's folder.", metavar="A")],
         b: Annotated[Path, typer.Argument(help="The other one.", metavar="B")],
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         split: Annotated[str, typer.Option(help="train, calibration or validation; the test split is for a verdict.")] = "validation",
@@ -39,9 +40,16 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
 
         Example: edgewise compare model.onnx out/model.edgew --data pictures/
 
+        Two folders of studies: which widths came out otherwise on another
+        device, and why. Example: edgewise compare out-local/ out-pi/
+
         How pictures are fed is read from a package where one of the two is one,
         and the options below overrule it.
         """
+        first, second = study_at(a), study_at(b)
+        if first and second:
+            run(first, second, as_json=as_json)
+            return
         if data is None and task == given.USUAL_TASK:
             raise InvalidInput(
                 "--data is missing: on random inputs models agree or differ by chance; give pictures like those they will see"

@@ -109,18 +109,17 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         places = [given.device(name.strip(), print_away) for name in device.split(",")]
         if watts and len(places) > 1:
             raise InvalidInput(f"--watts {watts} is of one board, and --device {device} names {len(places)}: measure them one by one")
-        if scenario and (len(places) > 1 or places[0].address != "local"):
-            raise InvalidInput(f"--scenario {scenario} is asked of this machine alone; leave --device out, or the scenario")
         counts = [thread_counts(threads, place.cores) for place in places]
         executions = [list(_executions(backends, each, place)) for each, place in zip(counts, places, strict=True)]
         with telling() as tell:
             subject = _subject(model, weights, Path(data) if data and not task else None)
             size = scenarios.batch(scenario, subject.graph.signature, batch) if scenario else batch or 1
             inputs, notes = _inputs(subject, model, task, data, size, options)
+            runs, found = [], []
             if scenario:
-                runs = scenarios.runs(scenario, subject.bytes_for, executions[0], inputs, places[0], seconds or 10.0, queries, tell)
+                for place, own in zip(places, executions, strict=True):
+                    runs.append(scenarios.runs(scenario, subject.bytes_for, own, inputs, place, seconds or 10.0, queries, tell))
             else:
-                found = []
                 for place, each, own in zip(places, counts, executions, strict=True):
                     here, said = with_watts(_with_peaks(place, each, tell), watts)
                     found.append(
@@ -130,10 +129,13 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
                             (*notes, *said, *measure.interruptions(here)),
                         )
                     )
-        if scenario:
-            scenarios.show(runs, subject.name, inputs, notes, as_json=as_json)
-        elif as_json:
-            typer.echo(_json(subject, inputs, found))
+        if as_json:
+            asked = [scenarios.record(one, subject.name, inputs) for one in runs]
+            typer.echo(_json([*asked, *(_record(subject, inputs, place) for place in found)]))
+        elif scenario:
+            for run in runs:
+                told = (*notes, *measure.interruptions(run.device))
+                scenarios.show(run, subject.name, inputs, told, heading=len(runs) > 1 or run.device.address != "local")
         else:
             for one in found:
                 _show(subject, inputs, one, heading=len(found) > 1 or one.device.address != "local")
@@ -320,11 +322,10 @@ def _first(races: Sequence[Contender], race: Contender) -> Contender:
     return next(other for other in races if other.subject.execution.threads == race.subject.execution.threads)
 
 
-def _json(subject: _Subject, inputs: Inputs, places: Sequence[_Place]) -> str:
+def _json(records: Sequence[dict[str, Any]]) -> str:
     """An object, of several devices a list of them."""
     import msgspec
 
-    records = [_record(subject, inputs, place) for place in places]
     return msgspec.json.format(msgspec.json.encode(records[0] if len(records) == 1 else records), indent=1).decode()
 
 

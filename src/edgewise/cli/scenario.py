@@ -1,12 +1,12 @@
-"""`edgewise measure --scenario`: a model asked as MLPerf's LoadGen asks, on every engine of this device."""
+"""`edgewise measure --scenario`: a model asked as MLPerf's LoadGen asks, on every engine of a device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
+from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed, MissingExtra
 
 if TYPE_CHECKING:
     from edgewise.cli.progress import Tell
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runs:
+    """On one device."""
+
+    device: Device
     done: tuple[ScenarioRun, ...]
     failed: tuple[tuple[Execution, str], ...]
 
 
 def check(scenario: str, *, queries: int | None, watts: str) -> None:
-    """Raises InvalidInput for a scenario that there is none of, for options that don't go together, and for watts that can't be read.
-
-    MissingExtra without LoadGen.
-    """
-    from edgewise.measure.scenarios import require, rules
+    """Raises InvalidInput for a scenario that there is none of, for options that don't go together, and for watts that can't be read."""
+    from edgewise.measure.scenarios import rules
     from edgewise.types import Watts
 
     if scenario:
@@ -37,8 +37,6 @@ def check(scenario: str, *, queries: int | None, watts: str) -> None:
         raise InvalidInput("--watts models the energy of a call, and a scenario gives none: leave one of them out")
     if queries is not None and not scenario:
         raise InvalidInput(f"--queries {queries} is of a scenario: give --scenario single-stream, multi-stream or offline besides")
-    if scenario:
-        require()
 
 
 def batch(scenario: str, signature: Signature, asked: int | None) -> int:
@@ -67,22 +65,24 @@ def runs(
         try:
             model = bytes_for(execution, inputs)
             done.append(scenarios.scenario(model, execution, inputs, device, name=scenario, seconds=seconds, queries=queries))
+        except MissingExtra as error:
+            raise MissingExtra(f"{device.name}: {error}") from error
         except EdgewiseError as error:
             failed.append((execution, str(error)))
     if not done:
-        raise MeasurementFailed("; ".join(f"{execution}: {reason}" for execution, reason in failed))
-    return Runs(tuple(done), tuple(failed))
+        raise MeasurementFailed(f"{device.name}: {'; '.join(f'{execution}: {reason}' for execution, reason in failed)}")
+    return Runs(device, tuple(done), tuple(failed))
 
 
-def show(found: Runs, name: str, inputs: Inputs, notes: Sequence[str], *, as_json: bool) -> None:
+def show(found: Runs, name: str, inputs: Inputs, notes: Sequence[str], *, heading: bool) -> None:
+    """heading: says which device it is of."""
     from edgewise.cli import given
     from edgewise.cli.terminal import clean, console, listing
     from edgewise.report import numbers
 
-    if as_json:
-        _json(found, name, inputs)
-        return
     out, first = console(), found.done[0]
+    if heading:
+        out.print(clean(f"{found.device.name}: {found.device.cpu}"), style="bold")
     columns = ("samples/s", "samples") if first.result_ms is None else (f"p{_percentile(first)}", "p50", "p99", "queries")
     table = listing(first.summary.scenario, "LoadGen says", *columns, right=columns)
     for run in found.done:
@@ -128,14 +128,12 @@ def _asked(run: ScenarioRun) -> str:
             return f"all samples in one query, {each}"
 
 
-def _json(found: Runs, name: str, inputs: Inputs) -> None:
-    import msgspec
-    import typer
-
-    record = {
+def record(found: Runs, name: str, inputs: Inputs) -> dict[str, Any]:
+    """For `--json`."""
+    return {
         "model": name,
         "inputs": {key: list(array.shape) for key, array in inputs.items()},
+        "device": found.device.name,
         "runs": found.done,
         "failed": [{"execution": execution, "reason": reason} for execution, reason in found.failed],
     }
-    typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=1).decode())

@@ -30,6 +30,7 @@ def main() -> None:
     parent = int(sys.argv[1])
     cores = [int(core) for core in sys.argv[2].split(",") if core]
     die_with(parent)
+    die_first()
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     requests = sys.stdin.buffer
@@ -45,6 +46,12 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit(1)
+
+
+def die_first() -> None:
+    """Where memory runs out, Linux ends this process before the one that trains, or serves: it holds the model that is too large."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("900")
 
 
 class Child:

@@ -27,6 +27,7 @@ from edgewise.types import Execution, Inputs, from_json, to_json
 
 if TYPE_CHECKING:
     from edgewise.measure.interleave import Contender
+    from edgewise.measure.scenarios import ScenarioRun
     from edgewise.measure.table import Progress
 
 FORMAT = 1
@@ -177,6 +178,9 @@ class Recorded:
             if known.threads == threads:
                 return known
         raise MeasurementFailed(f"{self.device.name}: the profile has no peaks for {threads} threads")
+
+    def scenario(self, subject: Subject, inputs: Inputs, name: str, seconds: float, queries: int | None) -> ScenarioRun:
+        raise MeasurementFailed(f"{self.device.name} is away, and LoadGen can't ask it anything")
 
     def answers(self, model: bytes, execution: Execution, batches: Sequence[Inputs]) -> list[np.ndarray]:
         raise MeasurementFailed(f"{self.device.name} is away and can't compute answers")

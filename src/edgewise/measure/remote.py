@@ -24,6 +24,7 @@ from edgewise.wire.client import Link
 if TYPE_CHECKING:
     from edgewise.measure.interleave import Contender
     from edgewise.measure.roofline import Work
+    from edgewise.measure.scenarios import ScenarioRun
     from edgewise.measure.table import Progress
 
 SLACK_S = 300.0  # beyond what a job is asked to take: loading, a slow board, an engine's compilation
@@ -114,6 +115,14 @@ class Remote:
         found = from_json(self._result(requests.Peaks(threads, again), {}, 120.0), Peaks)
         self.log.peaked(found)
         return found
+
+    def scenario(self, subject: Subject, inputs: Inputs, name: str, seconds: float, queries: int | None) -> ScenarioRun:
+        from edgewise.measure.scenarios import ScenarioRun
+
+        side = self._model(subject)
+        asked = requests.Scenario(side[0], pack(inputs), name, seconds, queries)
+        found = from_json(self._result(asked, _blobs([side]), 2 * seconds + SLACK_S), ScenarioRun)
+        return replace(found, conditions=self._named(found.conditions))
 
     def answers(self, model: bytes, execution: Execution, batches: Sequence[Inputs]) -> list[np.ndarray]:
         """The first output for each batch, computed there."""

@@ -64,7 +64,17 @@ class Answers(msgspec.Struct, frozen=True, tag="answers", forbid_unknown_fields=
     batches: tuple[dict[str, Array], ...]
 
 
-Request = Compare | Race | Profile | Table | Peaks | Answers
+class Scenario(msgspec.Struct, frozen=True, tag="scenario", forbid_unknown_fields=True):
+    """One of MLPerf's. queries: the least; None for as many as its verdict needs."""
+
+    model: Model
+    inputs: dict[str, Array]
+    name: str
+    seconds: float
+    queries: int | None
+
+
+Request = Compare | Race | Profile | Table | Peaks | Answers | Scenario
 
 
 def plain(request: Request) -> tuple[str, dict[str, Any]]:
@@ -88,7 +98,7 @@ def models(request: Request) -> Sequence[Model]:
             return (request.reference, request.candidate)
         case Race():
             return request.subjects
-        case Profile() | Table() | Answers():
+        case Profile() | Table() | Answers() | Scenario():
             return (request.model,)
         case Peaks():
             return ()

@@ -19,6 +19,7 @@ from edgewise.errors import InvalidInput
 from edgewise.graph import parts
 from edgewise.measure import Subject, requests
 from edgewise.measure.messages import Array, unpack
+from edgewise.measure.scenarios import scenario
 from edgewise.measure.table import latency_table
 from edgewise.records import Device
 from edgewise.types import to_json
@@ -80,6 +81,9 @@ def done(desk: Desk, request: requests.Request) -> bytes:
             return _table(desk, request)
         case requests.Peaks(threads, again):
             return to_json(measure.peaks(desk.device, threads, again=again))
+        case requests.Scenario(model, inputs, name, seconds, queries):
+            one, given = desk.subject(model), unpack(inputs)
+            return to_json(scenario(one.model, one.execution, given, desk.device, name=name, seconds=seconds, queries=queries))
         case requests.Answers(model, batches):
             return _answers(desk, model, batches)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgewise.errors import EdgewiseError
 from edgewise.measure import requests
-from edgewise.measure.child import die_with
+from edgewise.measure.child import die_first, die_with
 from edgewise.wire import messages
 from edgewise.worker.calls import Desk, done
 from edgewise.worker.jobs import HEADER, KINDS
@@ -21,6 +21,7 @@ from edgewise.worker.jobs import HEADER, KINDS
 def main() -> None:
     parent, folder = int(sys.argv[1]), Path(sys.argv[2])
     die_with(parent)
+    die_first()
     # What an engine prints on standard output would garble what is said.
     said = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

@@ -1,10 +1,11 @@
-"""Packages that were sent, by their SHA-256, under a cap of bytes: those unused for longest go first."""
+"""Packages that were sent, by their SHA-256, under a cap of bytes and in what the disk has: those unused for longest go first."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -96,13 +97,15 @@ class Shelf:
 
     def _make_room(self, wanted: int, kept: Collection[str]) -> None:
         files = self._files()
-        used = sum(size for _, size, _ in files)
+        used, free = sum(size for _, size, _ in files), shutil.disk_usage(self.folder).free
         for path, size, _ in sorted(files, key=lambda file: file[2]):
-            if used + wanted <= self.most_bytes:
+            if used + wanted <= self.most_bytes and wanted <= free:
                 return
             if path.name.removesuffix(_PARTIAL) not in kept:
                 path.unlink(missing_ok=True)
-                used -= size
+                used, free = used - size, free + size
+        if wanted > free:
+            raise Full(f"the disk is full: {free:,} bytes are free in {self.folder}, and {wanted:,} are needed; make room there")
         if used + wanted > self.most_bytes:
             raise Full(
                 f"no room for {wanted:,} bytes under {self.most_bytes:,}, beside what waiting jobs need: a larger --cache would help"

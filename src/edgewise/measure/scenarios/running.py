@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgewise.devices import Watch
 from edgewise.errors import InvalidInput, MissingExtra
+from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
 from edgewise.measure.messages import Scenario
 from edgewise.measure.process import LIMIT_S, Process
@@ -72,11 +73,12 @@ def scenario(
     600, and the record says what falls short. queries: the least of them; left out, as many as LoadGen needs for its verdict (64 of
     SingleStream, 662 of MultiStream), of Offline as many samples as fill the time.
 
-    Raises MissingExtra without LoadGen; InvalidInput for what can't be asked; MeasurementFailed when the process dies or hangs.
+    LoadGen runs where the model does, on a device elsewhere too. Raises MissingExtra without it there; InvalidInput for what can't be
+    asked; MeasurementFailed when the process dies or hangs.
     """
+    if (there := elsewhere.of(device)) is not None:
+        return there.scenario(Subject(model, execution), inputs, name, seconds, queries)
     require()
-    if device.address != "local":
-        raise InvalidInput(f"scenarios run where edgewise does, and {device.name} is at {device.address}: run this command there")
     found, batch, least = rules(name), batch_size(inputs), rules(name).usual if queries is None else queries
     if seconds <= 0 or least < 1:
         raise InvalidInput(f"seconds={seconds:g}, queries={least}: give more than 0 seconds and at least one query")
