@@ -1,9 +1,10 @@
 """One package measured here and through a worker on the loopback, in turns: ten pairs, medians within 2 %; and what a waiting worker takes.
 
-    EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--seconds 2]
+    EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--turns 4] [--seconds 1]
 
-The Fashion net (fashion/train.py's weights), in float, on one thread of ONNX Runtime. A pair is one
-`measure.profile` here and one there, in alternating order; each figure is a median latency. The worker's idle memory is its resident set,
+The Fashion net (fashion/train.py's weights), in float, on one thread of ONNX Runtime. A pair is
+`--turns` times `measure.profile` here and as often there, in turns (this machine's clock has moods of seconds); its ratio is that of
+the medians of all samples. The worker's idle memory is its resident set,
 its idle load the processor time that it takes in half a minute.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -58,7 +60,8 @@ def net() -> tuple[Graph, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=1.0)
     given = parser.parse_args()
     graph, known = net()
     inputs = known.example_inputs(1)
@@ -69,12 +72,14 @@ def main() -> None:
         far, near = measure.connect(there.link(), "there"), devices.local()
         pairs = []
         for number in range(given.pairs):
-            found = {}
-            for device in (near, far) if number % 2 == 0 else (far, near):
-                done = measure.profile(graph.to_bytes(), Execution("onnxruntime"), inputs, device, seconds=given.seconds)
-                found[device.address == "local"] = done.latency.p50_ms
-            pairs.append(found[False] / found[True])
-            print(f"pair {number}: {found[True]:.4f} ms here, {found[False]:.4f} ms there: {pairs[-1]:.4f}", flush=True)
+            samples: dict[bool, list[float]] = {True: [], False: []}
+            for turn in range(given.turns):
+                for device in (near, far) if (number + turn) % 2 == 0 else (far, near):
+                    done = measure.profile(graph.to_bytes(), Execution("onnxruntime"), inputs, device, seconds=given.seconds)
+                    samples[device.address == "local"] += done.latency.samples_ms
+            here, there_ms = (statistics.median(samples[local]) for local in (True, False))
+            pairs.append(there_ms / here)
+            print(f"pair {number}: {here:.4f} ms here, {there_ms:.4f} ms there: {pairs[-1]:.4f}", flush=True)
         ratio = median_interval(pairs)
         rows.append({"there_over_here": told(ratio, digits=4), "pairs": [round(one, 4) for one in pairs]})
     met = abs(ratio.value - 1) <= BAR and waiting["resident_mb"] <= 60 and waiting["share_of_a_core"] <= 0.002

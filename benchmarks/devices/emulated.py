@@ -108,7 +108,7 @@ def main() -> None:
     record(
         "device-emulated",
         {
-            "bar": f"{given.speedup:g}x is met there; a table takes at most {TIMES:g} times as long as here; other widths have their reason",
+            "bar": f"{given.speedup:g}x met there; a table takes at most {TIMES:g} times as long as here; other widths have a reason",
             "emulated": {"cpu": CPU, "memory_bytes": MEMORY, "link": str(LINK)},
             "table_seconds": {"asked": TABLE_S, **took, "there_over_here": round(times, 3)},
             "fits": rows,

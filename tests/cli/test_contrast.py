@@ -18,9 +18,9 @@ ORT = Execution("onnxruntime")
 def kept(folder: Path, device: str, widths: dict[str, int], left: float) -> Path:
     """A study of a folder, on a device where half of a part leaves that share of the time."""
     entries = tuple(WidthTime(part, 16, Interval(left, left - 0.01, left + 0.01, 20)) for part in widths)
+    model, data = ModelSummary("net", "", 1, 1, 1, 1, Signature((), ())), DataSummary("task", "accuracy", "", "", {}, (), ())
     study = Study(
-        1, "", Budget(speedup=2.0), ModelSummary("net", "", 1, 1, 1, 1, Signature((), ())), DataSummary("task", "accuracy", "", "", {}, (), ()),
-        Device(device, "x86_64", "cpu", 1, (), 1, "Linux", {}, ""), (ORT,), "", (), None, {},
+        1, "", Budget(speedup=2.0), model, data, Device(device, "x86_64", "cpu", 1, (), 1, "Linux", {}, ""), (ORT,), "", (), None, {},
         tables=(LatencyTable(ORT, "", "", {}, "", "", 1.0, dict.fromkeys(widths, 32), entries),),
         widths=tuple(PartWidth(part, "channels", 32, width) for part, width in widths.items()),
     )  # fmt: skip
