@@ -34,7 +34,7 @@ def test_what_the_tables_say_of_it(study: Study) -> None:
     assert [found[part].differ for part in "abd"] == [True, False, True]
     reasons = {part: each.reason(("pi", "laptop")) for part, each in found.items()}
     assert reasons["a"] == (
-        "narrowing it saves 30 % of the time on pi (at 16) and 10 % of the time on laptop (at 16); where it saves more, it is narrower"
+        "narrowing it saves 30.0 % of the time on pi (at 16) and 10.0 % of the time on laptop (at 16); where it saves more, it is narrower"
     )
     assert "alike within the intervals" in reasons["b"] and "though it saves less there" in reasons["d"]
 

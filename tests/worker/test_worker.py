@@ -279,3 +279,22 @@ def test_loadgen_asks_there(there: Device, mlp: Any) -> None:
     assert "MLPerf Results Summary" in run.summary_text
     with pytest.raises(InvalidInput, match="there is no scenario 'server'"):
         scenario(graph.to_bytes(), ORT, inputs, there, name="server", seconds=0.2)
+
+
+def test_answers_are_held_against_those_of_home(there: Device, mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, inputs = mlp
+    rows = np.random.default_rng(0).normal(size=(40, *next(iter(inputs.values())).shape[1:])).astype(np.float32)
+
+    class Rows:
+        def batches(self, size: int) -> Any:
+            return ((dict.fromkeys(inputs, rows[at : at + 1]), None) for at in range(len(rows)))
+
+    subject = Subject(graph.to_bytes(), ORT)
+    spot = measure.spot_check(subject, Rows(), there)
+    assert spot is not None and spot.samples == 40 and spot.same == 40 and spot.relative_l2 < 1e-6
+    assert "the same class on 40 of 40 test samples" in spot.told("there")
+    assert measure.spot_check(subject, Rows(), devices.local()) is None
+    found, outputs = elsewhere.of(there), backends.load(graph.to_bytes(), ORT).run(inputs)["y"]
+    monkeypatch.setattr(found, "answers", lambda model, execution, batches: [np.ones_like(outputs) for _ in batches])
+    other = measure.spot_check(subject, Rows(), there)
+    assert other is not None and other.relative_l2 > 0.01 and "may not hold there" in other.told("there")

@@ -11,6 +11,7 @@ from edgewise.measure.interleave import Contender, compare, race
 from edgewise.measure.profiling import profile
 from edgewise.measure.roofline import Work, roofline_ms, work
 from edgewise.measure.roofs import peaks
+from edgewise.measure.spotcheck import spot_check
 from edgewise.measure.subject import Subject
 from edgewise.measure.timing import latency
 
@@ -35,5 +36,6 @@ __all__ = [
     "race",
     "roofline_ms",
     "rows",
+    "spot_check",
     "work",
 ]

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class Recorded:
 
     device: Device
     kept: DeviceProfile
+    absent: ClassVar[bool] = True
     told: tuple[str, ...] = field(default=())
 
     @classmethod

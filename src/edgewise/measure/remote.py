@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ class Remote:
     link: Link
     device: Device
     log: Log
+    absent: ClassVar[bool] = False
     _packages: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # of models, by their SHA-256: digest and bytes of what is sent
 
     def compare(self, reference: Subject, candidate: Subject, inputs: Inputs, options: Mapping[str, Any]) -> Speedup:

@@ -8,12 +8,14 @@ from typing import Any
 
 from edgewise import backends, measure
 from edgewise.data import metrics
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
+from edgewise.measure import Subject
 from edgewise.records import Device, Interval, Outcome, Study, Trial, Verdict
 from edgewise.search.bench import worst
 from edgewise.search.choose import outcomes
 from edgewise.search.climb import Climb
-from edgewise.types import Execution
+from edgewise.types import Execution, Split
 
 
 def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_seconds: float) -> Verdict:
@@ -45,6 +47,7 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         measure.profile(side.model, side.execution, bench.inputs, device, work=measure.work(of, bench.inputs))
         for side, of in ((subjects[-1], graph), (reference, climb.dense))
     ]
+    climb.notes += _checked(subjects[-1], split, device)
     limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)
     return Verdict(
         trial=chosen.key,
@@ -59,6 +62,15 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         summary="",
         shapes=bench.told(climb.reference.subjects, speedups),
     )
+
+
+def _checked(subject: Subject, split: Split, device: Device) -> list[str]:
+    """Whether the device gives the answers that accuracy was taken of, in words; nothing of this machine."""
+    try:
+        spot = measure.spot_check(subject, split, device)
+    except EdgewiseError as error:
+        return [f"its answers on {device.name} were not checked: {error}"]
+    return [] if spot is None else [spot.told(device.name)]
 
 
 def opened(task: Any, climb: Climb) -> Any:
