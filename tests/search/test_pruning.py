@@ -19,7 +19,7 @@ def trial(recipe: str, factor: float, size_bytes: int | None) -> Any:
 
 @pytest.mark.parametrize(
     ("size_bytes", "chosen"),
-    [(None, "quantize()"), (9_000_000, "quantize(embeddings=4)")],
+    [(None, "quantize()"), (9_000_000, "quantize(embeddings=4)"), (24_000_000, "quantize()")],
 )
 def test_the_clearly_smaller_form_is_planned_in_where_size_is_bound(
     monkeypatch: pytest.MonkeyPatch, size_bytes: int | None, chosen: str
@@ -30,5 +30,5 @@ def test_the_clearly_smaller_form_is_planned_in_where_size_is_bound(
         trial("quantize(estimator='minmax')", 2.9, 14_900_000),
     ]
     monkeypatch.setattr(pruning, "_form", lambda climb, one, factor: (one.recipe, factor))
-    climb: Any = SimpleNamespace(budget=Budget(speedup=12, size_bytes=size_bytes), metric=0.9, timed=lambda: trials)
+    climb: Any = SimpleNamespace(budget=Budget(speedup=12, size_bytes=size_bytes), family=(), metric=0.9, timed=lambda: trials)
     assert [recipe for recipe, _ in pruning.forms(climb)] == [chosen]

@@ -20,7 +20,7 @@ from edgewise.search import racing
 from edgewise.search.bench import Bench, Candidate, Reference
 from edgewise.search.choose import best, outcomes_of
 from edgewise.search.kinds import of_tokens
-from edgewise.search.limits import asked_speedup
+from edgewise.search.limits import SMALL_TABLES, asked_speedup, smallest_size
 from edgewise.search.making import Made, Maker
 from edgewise.search.pace import Pace
 from edgewise.search.pruning import HOPELESS, pruned, table_for
@@ -43,8 +43,6 @@ INT8 = (
     "quantize(estimator='minmax')",
 )
 DYNAMIC = "quantize(mode='dynamic')"
-# Where int8's package is too large: the table of embeddings is half of it, and bears fewer bits than a layer does.
-SMALL_TABLES = "quantize(embeddings=4)"
 # Of transformers: their sums stay in float in any case, so what is left to measure is how ranges are read and integers chosen.
 TOKENS = (
     "quantize()",
@@ -260,8 +258,24 @@ def int8(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         if graph.sha256 not in seen and on:
             seen.add(graph.sha256)
             yield "int8", recipe, on
-        if number == 0 and tokens and climb.budget.size_bytes is not None and climb.bench.package_bytes(graph) > climb.budget.size_bytes:
-            yield "int8", SMALL_TABLES, plain
+        if number == 0 and tokens:
+            for smaller in _small_tables(climb, graph):
+                yield "int8", smaller, plain
+
+
+def _small_tables(climb: Climb, graph: Graph) -> Iterator[str]:
+    """Four bits where the package of `graph`, in int8, is over the limit; three where a table of four would be over half of that."""
+    limit, whole = smallest_size(climb), climb.bench.package_bytes(graph)
+    if limit is None or whole <= limit:
+        return
+    four, three = SMALL_TABLES
+    yield four
+    try:
+        saved = whole - climb.bench.package_bytes(climb.made(four).graph)
+    except EdgewiseError:
+        return  # the failed trial says why
+    if 2 * saved > limit:
+        yield three
 
 
 def far_from(climb: Climb, asked: float | None) -> bool:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Widths = Mapping[str, int]
 Predict = Callable[[Widths], float]
 
+# Where int8's package is too large: the table of embeddings is half of it, and bears fewer bits than a layer does
+# (benchmarks/sst2/tables.py).
+SMALL_TABLES = ("quantize(embeddings=4)", "quantize(embeddings=3)")
+
 
 @dataclass(frozen=True)
 class Form:
@@ -125,3 +129,8 @@ def bytes_predictor(form: Form, whole: float, narrow: Widths, narrowest: float, 
     dense, least = weights({}), weights(narrow)
     slope = max(0.0, (whole - narrowest) / (dense - least)) if dense > least else 0.0
     return Bytes(weights, slope, dense, whole)
+
+
+def smallest_size(climb: Climb) -> int | None:
+    """The least bytes that a member of the family may have: plans are one in the other, so that all of them are made in one form."""
+    return min((one.size_bytes for one in (climb.budget, *climb.family) if one.size_bytes is not None), default=None)

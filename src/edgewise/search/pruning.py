@@ -21,7 +21,7 @@ from edgewise.measure.layermodel import latency_predictor
 from edgewise.records import LatencyTable, PruningPlan, Trial
 from edgewise.search.bench import least
 from edgewise.search.kinds import of_tokens
-from edgewise.search.limits import Form, Limits, asked_limits
+from edgewise.search.limits import SMALL_TABLES, Form, Limits, asked_limits, smallest_size
 from edgewise.search.pace import training_seconds
 from edgewise.search.planning import (
     Bounds,
@@ -89,9 +89,9 @@ def forms(climb: Climb) -> list[Form]:
 
 
 def _before(climb: Climb, one: tuple[float, Trial], other: tuple[float, Trial]) -> bool:
-    """Whether to plan in the first form rather than in the second: it is clearly smaller where size is bound, else faster."""
-    own, others = one[1].size_bytes, other[1].size_bytes
-    if climb.budget.size_bytes is not None and own and others and max(own, others) > SMALLER * min(own, others):
+    """Whether to plan in the first form rather than in the second: it is clearly smaller where the larger one is too large, else faster."""
+    own, others, limit = one[1].size_bytes, other[1].size_bytes, smallest_size(climb)
+    if limit is not None and own and others and max(own, others) > max(limit, SMALLER * min(own, others)):
         return own < others
     return one[0] > other[0]
 
@@ -186,6 +186,8 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
         form = chain[-1].form
         steps = worthwhile(climb, trained(climb, chain))
         yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
+        if form.recipe == SMALL_TABLES[1]:  # a size that is predicted leaves some room: what four bits need may be there
+            yield "prune", " > ".join([*steps, SMALL_TABLES[0]]), [form.execution]
         for trial in own_forms(climb, form):
             yield "prune", " > ".join([*steps, *([trial.recipe] if trial.recipe else [])]), [trial.execution]
 
