@@ -30,6 +30,7 @@ from edgewise.measure.scenarios import scenario
 from edgewise.measure.table import latency_table
 from edgewise.records import Device, LatencyTable
 from edgewise.testing import graphs
+from edgewise.testing.tap import replayed, tap
 from edgewise.types import Execution
 from edgewise.wire import client, keys, messages
 
@@ -298,3 +299,17 @@ def test_answers_are_held_against_those_of_home(there: Device, mlp: Any, monkeyp
     monkeypatch.setattr(found, "answers", lambda model, execution, batches: [np.ones_like(outputs) for _ in batches])
     other = measure.spot_check(subject, Rows(), there)
     assert other is not None and other.relative_l2 > 0.01 and "may not hold there" in other.told("there")
+
+
+def test_a_recording_played_again_asks_nothing(worker: Any, mlp: Any) -> None:
+    """Both ends take new random numbers for every connection: what somebody recorded on the wire means nothing on another."""
+    with tap("127.0.0.1", worker.port) as wire:
+        link = client.link(f"https://127.0.0.1:{wire.port}", worker.key)
+        kind, arguments, packages = asked(*mlp, seconds=0.02)
+        assert list(link.job(kind, arguments, packages, 30.0, None))
+        link.close()
+    done = worker.log.count("profile")
+    assert done == 1 and sum(map(len, wire.heard)) > 1000
+    for pieces in (wire.heard, [b"".join(wire.heard)]):
+        assert b"HTTP/1.1" not in replayed(pieces, "127.0.0.1", worker.port)
+    assert worker.link().here().queue == 0 and worker.log.count("profile") == done

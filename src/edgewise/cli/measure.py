@@ -291,7 +291,7 @@ def _show(subject: _Subject, inputs: Inputs, place: _Place, *, heading: bool) ->
     from edgewise import report
     from edgewise.cli import given
     from edgewise.cli.terminal import clean, console, listing
-    from edgewise.report import numbers
+    from edgewise.report import numbers, words
 
     out = console()
     if heading:
@@ -314,6 +314,9 @@ def _show(subject: _Subject, inputs: Inputs, place: _Place, *, heading: bool) ->
     out.print(clean(f"Input: {given.feeds(inputs)}."), style="dim")
     for note in place.notes:
         out.print(clean(f"Note: {note}."), style="yellow")
+    for found in place.measured:
+        if found.conditions.again or found.conditions.disturbed:
+            out.print(clean(f"{found.execution}: {words.disturbed(found.conditions, 'piece')}."), style="dim")
     for execution, reason in place.failed:
         out.print(clean(f"✗ {execution}: {reason}"), style="red")
 

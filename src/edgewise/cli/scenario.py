@@ -104,6 +104,9 @@ def show(found: Runs, name: str, inputs: Inputs, notes: Sequence[str], *, headin
     caveat = min(found.done, key=lambda run: run.samples).caveat  # what the others lack, it lacks too
     out.print(clean(f"N{caveat[1:]}. Not verified by MLCommons."), style="yellow")
     out.print(clean(f"LoadGen {first.loadgen}; its own overhead is part of every figure. Input: {given.feeds(inputs)}."), style="dim")
+    for run in found.done:
+        if run.conditions.disturbed:
+            out.print(clean(f"{run.execution} was disturbed: {'; '.join(run.conditions.disturbances)}."), style="yellow")
     for note in notes:
         out.print(clean(f"Note: {note}."), style="yellow")
     for execution, reason in found.failed:

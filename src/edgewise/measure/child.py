@@ -83,8 +83,8 @@ class Child:
                 return messages.Number((perf_counter() - start) * 1e3)
             case messages.Block(min_ms):
                 return block(self._loaded(), self._inputs, min_ms)
-            case messages.Sample(seconds, min_samples, keep):
-                return sample(self._loaded(), self._inputs, seconds, min_samples, keep)
+            case messages.Sample(seconds, min_samples, keep, again):
+                return sample(self._loaded(), self._inputs, seconds, min_samples, keep, again=again)
             case messages.Scenario():
                 from edgewise.measure.scenarios.driving import drive  # only the process that asks has LoadGen in it
 
@@ -138,16 +138,23 @@ def block(runner: Runner, inputs: Inputs, min_ms: float, clock: Callable[[], flo
 
 
 def sample(
-    runner: Runner, inputs: Inputs, seconds: float, min_samples: int, keep: int, clock: Callable[[], float] = perf_counter
+    runner: Runner,
+    inputs: Inputs,
+    seconds: float,
+    min_samples: int,
+    keep: int,
+    clock: Callable[[], float] = perf_counter,
+    *,
+    again: bool = False,
 ) -> messages.Timed:
-    """Single calls, one at a time (MLPerf's SingleStream). The warm-up is a tenth of `seconds`, at least three calls.
+    """Single calls, one at a time (MLPerf's SingleStream). The warm-up is a tenth of `seconds`, at least three calls; one call `again`.
 
     Where `seconds` hold more than `keep` calls, every k-th is kept, so that what is stored still spans the whole time.
     """
     run = runner.run
     warm: list[float] = []
     start = before = clock()
-    while before - start < seconds / 10 or len(warm) < 3:
+    while len(warm) < (1 if again else 3) or (not again and before - start < seconds / 10):
         run(inputs)
         now = clock()
         warm.append(now - before)

@@ -43,11 +43,15 @@ class Block(msgspec.Struct, frozen=True, tag=True):
 
 
 class Sample(msgspec.Struct, frozen=True, tag=True):
-    """Warm up, then call for `seconds` and at least `min_samples` times; keep at most `keep` samples, evenly spaced in order."""
+    """Warm up, then call for `seconds` and at least `min_samples` times; keep at most `keep` samples, evenly spaced in order.
+
+    again: it was sampled just before, and needs one call for a warm-up.
+    """
 
     seconds: float
     min_samples: int
     keep: int
+    again: bool = False
 
 
 class Scenario(msgspec.Struct, frozen=True, tag=True):

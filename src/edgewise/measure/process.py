@@ -75,8 +75,8 @@ class Process:
         """Median milliseconds per call of one block of at least `min_ms`."""
         return self._ask(messages.Block(min_ms), messages.Timed, min_ms / 1e3).samples_ms[0]
 
-    def sample(self, seconds: float, min_samples: int, keep: int) -> messages.Timed:
-        return self._ask(messages.Sample(seconds, min_samples, keep), messages.Timed, 2 * seconds)
+    def sample(self, seconds: float, min_samples: int, keep: int, *, again: bool = False) -> messages.Timed:
+        return self._ask(messages.Sample(seconds, min_samples, keep, again), messages.Timed, 2 * seconds)
 
     def scenario(self, asked: messages.Scenario, takes_s: float) -> messages.Logged:
         return self._ask(asked, messages.Logged, takes_s)

@@ -6,16 +6,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from edgewise import backends
-from edgewise.devices import Watch, meters
+from edgewise.devices import Health, Watch, meters
 from edgewise.errors import EdgewiseError
 from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
+from edgewise.measure.messages import Timed
 from edgewise.measure.process import LIMIT_S, Process
+from edgewise.measure.referee import Referee
 from edgewise.measure.roofline import Work, roofline_share
 from edgewise.measure.subject import Subject
 from edgewise.records import Device, Latency, Measurement
 from edgewise.types import Execution, Inputs, Watts
 
+SLICES = 8  # of the time: one that the machine disturbed is taken again
 KEEP = 2000  # samples stored: p99 stands on 20 of them, and a study of a hundred trials stays below 10 MB
 
 
@@ -40,6 +43,8 @@ def profile(
     of this thread count in `device`. energy_mj: per call, of the whole package or board, idle part included, when the device has a meter;
     where `device` states watts instead, the mean call's time × those of a busy board. energy_source says which.
 
+    The time is in SLICES: one that the machine disturbed is taken again, two more at most.
+
     Raises InvalidModel or InvalidInput when the engine refuses the model or the inputs, MeasurementFailed when the process dies or hangs.
     """
     if (there := elsewhere.of(device)) is not None:
@@ -54,26 +59,42 @@ def profile(
             loaded = process.load(subject, inputs)
             first_ms = process.first()
             stop = meter.start() if meter else None
-            timed = process.sample(seconds, min_samples, KEEP)
+            referee = Referee(Health(cores, lambda: [process.pid]), least=SLICES)
+            pieces, all_calls = _sliced(process, referee, seconds, min_samples)
             joules = stop() if stop else None
             peak = process.memory()
         conditions = watch.conditions(device=device.name, engine=f"{execution.backend} {loaded.version}", threads=threads)
-    latency = Latency(tuple(timed.samples_ms))
+    latency = Latency(tuple(sample for piece in pieces for sample in piece.samples_ms))
+    calls, elapsed_ms = sum(piece.calls for piece in pieces), sum(piece.elapsed_ms for piece in pieces)
     source = device.energy if meter is None else meter.name if joules is not None else f"none: {meter.name} could not be read"
     found = Measurement(
         execution=execution,
-        conditions=conditions,
+        conditions=referee.told(conditions),
         latency=latency,
         cold_start_ms=loaded.milliseconds,
         first_inference_ms=first_ms,
         size_bytes=len(model),
         peak_memory_bytes=peak,
-        throughput_per_s=timed.calls * batch_size(inputs) / timed.elapsed_ms * 1e3,
-        energy_mj=None if joules is None else joules * 1e3 / (timed.calls + timed.warm),  # the meter ran while it warmed up
+        throughput_per_s=calls * batch_size(inputs) / elapsed_ms * 1e3,
+        energy_mj=None if joules is None else joules * 1e3 / all_calls,  # the meter ran while it warmed up, and while it was disturbed
         energy_source=source,
         roofline_share=roofline_share(device.peaks, work, threads, latency.p50_ms),
     )
     return _modelled(found, device, inputs)
+
+
+def _sliced(process: Process, referee: Referee, seconds: float, min_samples: int) -> tuple[list[Timed], int]:
+    """SLICES pieces of the time, those that were disturbed taken again; and all calls there were, of what counts and what doesn't."""
+    pieces: list[Timed] = []
+    again, calls = False, 0
+    referee.begin()
+    while len(pieces) < SLICES:
+        piece = process.sample(seconds / SLICES, -(-min_samples // SLICES), KEEP // SLICES, again=again)
+        calls += piece.calls + piece.warm
+        again = True
+        if referee.counts():
+            pieces.append(piece)
+    return pieces, calls
 
 
 def batch_size(inputs: Inputs) -> int:

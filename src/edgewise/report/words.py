@@ -251,13 +251,13 @@ def can_show(study: Study) -> str:
     return said if verdict.speedup.conclusive else f"{said} {INCONCLUSIVE}"
 
 
-def disturbed(found: Conditions) -> str:
-    """What became of the pairs of blocks that the machine disturbed; "" where nobody looked."""
+def disturbed(found: Conditions, what: str = "pair") -> str:
+    """What became of the pairs of blocks, or other pieces, that the machine disturbed; "" where nobody looked."""
     if not found.watched:
         return ""
-    pairs = numbers.plural(found.watched, "pair")
+    pairs = numbers.plural(found.watched, what)
     became = ((found.again, "measured again"), (found.disturbed, "disturbed and counted all the same"))
-    said = [f"{numbers.count(n)} {'was' if n == 1 else 'were'} {what}" for n, what in became if n]
+    said = [f"{numbers.count(n)} {'was' if n == 1 else 'were'} {done}" for n, done in became if n]
     worst = " at worst" if found.again + found.disturbed > 1 else ""
     return f"of {pairs}, {' and '.join(said)}: {'; '.join(found.disturbances)}{worst}" if said else f"none of {pairs}"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
-from edgewise.devices import Watch
+from edgewise.devices import Health, Watch
 from edgewise.errors import InvalidInput, MissingExtra
 from edgewise.measure import elsewhere
 from edgewise.measure.cores import reserved
 from edgewise.measure.messages import Scenario
 from edgewise.measure.process import LIMIT_S, Process
 from edgewise.measure.profiling import batch_size
+from edgewise.measure.referee import Referee
 from edgewise.measure.scenarios.rules import caveat, rules
 from edgewise.measure.scenarios.summary import Summary, parse
 from edgewise.measure.subject import Subject
@@ -93,12 +94,15 @@ def scenario(
             call_ms = process.block(WARM_MS)
             asked = Scenario(found.name, seconds, least, found.samples, found.percentile or 0.99, batch, call_ms)
             calls = least * -(-max(found.samples, 1) // batch) if found.samples else least / batch
+            referee = Referee(Health(cores, lambda: [process.pid]))  # LoadGen's run is one: it is watched, and never taken again
+            referee.begin()
             logged = process.scenario(asked, 2 * max(seconds, calls * call_ms / 1e3))
+            referee.counts(last=True)
         conditions = watch.conditions(device=device.name, engine=f"{execution.backend} {version}", threads=threads)
     return ScenarioRun(
         scenario=name,
         execution=execution,
-        conditions=conditions,
+        conditions=referee.told(conditions),
         summary=parse(logged.summary),
         seconds=seconds,
         least_queries=least,
