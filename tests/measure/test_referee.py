@@ -13,6 +13,8 @@ from edgewise.graph import Graph
 from edgewise.measure import Subject, compare
 from edgewise.measure.alternating import Alternating
 from edgewise.measure.cores import choose, physical_cores
+from edgewise.measure.messages import Timed
+from edgewise.measure.profiling import sliced
 from edgewise.measure.referee import Referee
 from edgewise.records import Conditions
 from edgewise.testing import graphs
@@ -102,3 +104,19 @@ def test_a_busy_neighbour_shows_in_the_record(device):
     assert conditions.disturbed  # more than are measured again
     assert any(said.startswith("other processes took") and said.endswith(f"of core {core}") for said in conditions.disturbances)
     assert found.reference_conditions.disturbances == conditions.disturbances
+
+
+def test_a_piece_of_a_profile_that_was_disturbed_is_taken_again():
+    asked_of = []
+
+    class Sampled:
+        def sample(self, seconds, min_samples, keep, *, again):
+            asked_of.append((seconds, min_samples, again))
+            return Timed(10, 20.0, [float(len(asked_of))], 3)
+
+    looks = iter([(), (), (steal(0.3),)])
+    referee = Referee(lambda: next(looks, ()), least=8)
+    pieces, calls = sliced(Sampled(), referee, 2.0, 100)
+    assert [piece.samples_ms for piece in pieces] == [[float(n)] for n in (1, 3, 4, 5, 6, 7, 8, 9)]  # the second was disturbed
+    assert calls == 9 * 13 and (referee.counted, referee.again) == (8, 1)
+    assert asked_of[0] == (0.25, 13, False) and asked_of[1] == (0.25, 13, True)

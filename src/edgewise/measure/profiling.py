@@ -60,7 +60,7 @@ def profile(
             first_ms = process.first()
             stop = meter.start() if meter else None
             referee = Referee(Health(cores, lambda: [process.pid]), least=SLICES)
-            pieces, all_calls = _sliced(process, referee, seconds, min_samples)
+            pieces, all_calls = sliced(process, referee, seconds, min_samples)
             joules = stop() if stop else None
             peak = process.memory()
         conditions = watch.conditions(device=device.name, engine=f"{execution.backend} {loaded.version}", threads=threads)
@@ -83,7 +83,7 @@ def profile(
     return _modelled(found, device, inputs)
 
 
-def _sliced(process: Process, referee: Referee, seconds: float, min_samples: int) -> tuple[list[Timed], int]:
+def sliced(process: Process, referee: Referee, seconds: float, min_samples: int) -> tuple[list[Timed], int]:
     """SLICES pieces of the time, those that were disturbed taken again; and all calls there were, of what counts and what doesn't."""
     pieces: list[Timed] = []
     again, calls = False, 0
