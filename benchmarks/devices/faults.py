@@ -7,7 +7,7 @@ Each study prunes a small net by a latency table of the device, trains it, quant
 kills    on the loopback, killed (SIGKILL) at random moments and started again a moment later
 cuts     in an emulated device behind 20 Mbit/s and 20 ms, whose link is cut for 30 s at random moments: packets vanish, nobody is told
 reboots  the same device loses its power at random moments; its worker comes back three seconds later
-disk     on a disk that holds three packages, where old ones have to go; then on one that others have filled, and emptied again
+disk     on a disk that holds two packages, where old ones have to go; then on one that others have filled, and emptied again
 memory   in 512 MB of which another program takes all, at random moments
 clients  two studies at once
 
@@ -52,7 +52,7 @@ RECIPE = "prune(speedup=1.5, samples=64) > distill(epochs=2) > quantize(rounding
 LINK = emulate.Link(mbit=20, delay_ms=20)
 CUT_S = 30.0
 MEMORY = 512_000_000
-DISK = "160k"
+DISK = "640k"
 HOG = "import time\nkept = []\nwhile len(kept) < 480:\n    kept.append(bytes([1]) * (1 << 20))\ntime.sleep(4)\n"
 BARS = {
     "kills": "killed at 20 random moments: the study ends right, no figure counted twice, no orphan process",
@@ -99,7 +99,8 @@ def right(result: Result) -> list[str]:
 
 
 def strays(there: Loopback) -> list[str]:
-    """Processes of jobs and measuring processes that outlived their worker."""
+    """Processes of jobs and measuring processes that outlived their worker, or their job by three seconds."""
+    time.sleep(3)
     found = []
     for process in psutil.process_iter(["cmdline", "ppid"]):
         line = " ".join(process.info["cmdline"] or [])
@@ -152,7 +153,6 @@ def troubled(
         if said:
             print(f"said: {said}", flush=True)
             result = studied(there.link(), data, out)
-        time.sleep(3)
         rows.append(
             {
                 "times": trouble.times,
@@ -235,10 +235,9 @@ def disk(folder: Path, random: np.random.Generator, given: argparse.Namespace) -
         for path in (small / "packages").iterdir():
             path.unlink()
         others, said = small / "others", ""
-        with others.open("wb") as file, contextlib.suppress(OSError):
+        with others.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
-                file.flush()
         try:
             studied(there.link(), data, folder / "full")
         except EdgewiseError as error:

@@ -141,7 +141,8 @@ def test_only_engines_of_edgewise_are_loaded(worker: Any, mlp: Any) -> None:
         list(worker.link().job(kind, arguments, packages, 30.0, None))
 
 
-def test_a_job_that_was_left_is_cancelled(worker: Any, mlp: Any) -> None:
+def test_a_job_that_was_left_is_cancelled(worker: Any, mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "POLL_S", 0.5)
     kind, arguments, packages = asked(*mlp, seconds=30.0)
     link, told = worker.link(), []
 
