@@ -17,8 +17,8 @@ Widths = Mapping[str, int]
 Predict = Callable[[Widths], float]
 
 # Where int8's package is too large: the table of embeddings is half of it, and bears fewer bits than a layer does
-# (benchmarks/sst2/tables.py).
-SMALL_TABLES = ("quantize(embeddings=4)", "quantize(embeddings=3)")
+# (benchmarks/sst2/tables.py). Recipe -> bits.
+SMALL_TABLES = {"quantize(embeddings=4)": 4, "quantize(embeddings=3)": 3}
 
 
 @dataclass(frozen=True)

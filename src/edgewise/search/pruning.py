@@ -7,12 +7,14 @@ spent on it. The members of a family are planned so that each is part of the one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgewise import backends, measure, registry
 from edgewise import recipe as recipes
+from edgewise.compress.quantize.tables import tables
 from edgewise.data import metrics
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph, cost, found_again, parts, shrink
@@ -185,11 +187,30 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
     if chain:
         form = chain[-1].form
         steps = worthwhile(climb, trained(climb, chain))
-        yield "prune", " > ".join([*steps, *([form.recipe] if form.recipe else [])]), [form.execution]
-        if form.recipe == SMALL_TABLES[1]:  # a size that is predicted leaves some room: what four bits need may be there
-            yield "prune", " > ".join([*steps, SMALL_TABLES[0]]), [form.execution]
+        served = finest(climb, steps, form.recipe)
+        yield "prune", " > ".join([*steps, *([served] if served else [])]), [form.execution]
         for trial in own_forms(climb, form):
             yield "prune", " > ".join([*steps, *([trial.recipe] if trial.recipe else [])]), [trial.execution]
+
+
+def finest(climb: Climb, steps: Sequence[str], recipe: str) -> str:
+    """`recipe` behind `steps`; where it has small tables, with as many of their bits as the size leaves room for once all is trained."""
+    limit = climb.budget.size_bytes
+    if recipe not in SMALL_TABLES or limit is None:
+        return recipe
+    room = with_room(asked_limits(climb)).size_bytes or 0.0
+    size = climb.bench.package_bytes(climb.made(" > ".join([*steps, recipe])).graph)
+    trained_graph = climb.made(" > ".join(steps)).graph
+    elements = {one.name: math.prod(one.dims) for one in trained_graph.proto.graph.initializer}
+    a_bit = sum(elements[name] for name in set(tables(trained_graph).values())) / 8
+    given = SMALL_TABLES[recipe]
+    for bits in range(8, given, -1):
+        if size + (bits - given) * a_bit > room:  # halving the steps costs each element a bit, coded as well
+            continue
+        finer = f"quantize(embeddings={bits})" if bits < 8 else "quantize()"
+        if climb.bench.package_bytes(climb.made(" > ".join([*steps, finer])).graph) <= room:
+            return finer
+    return recipe
 
 
 def planned(climb: Climb, limits: Limits) -> list[Planned]:
