@@ -114,7 +114,7 @@ def made_by_others(dense: Graph, data: Any, folder: Path) -> list[Path]:
     for name, make in paths.items():
         path = folder / f"{name}.onnx"
         if not path.exists():
-            samples = [inputs for inputs, _ in data.for_model(dense.signature).split("calibration").batches(1)][:300]
+            samples = data.for_model(dense.signature).calibration(300, batch_size=1)
             options = {"model_type": "transformer"} if make is peers.nncf else {}
             make(dense, samples, **options).save(path)
     return [folder / f"{name}.onnx" for name in paths]

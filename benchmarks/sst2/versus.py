@@ -120,7 +120,7 @@ def plain(name: str, graph: Graph, engine: str, precision: str, split: Any) -> R
 
 def rows_of(dense: Graph, known: Any, given: argparse.Namespace) -> Iterator[Row]:
     split = known.unsealed().split("test")
-    samples = [inputs for inputs, _ in known.split("calibration").batches(1)][:300]
+    samples = known.calibration(300, batch_size=1)
     work = given.work / "peers"
     work.mkdir(parents=True, exist_ok=True)
     family = sorted((given.work / f"family-{given.epochs}-{given.seed}").glob("*x/model.edgew"), key=lambda at: float(at.parent.name[:-1]))

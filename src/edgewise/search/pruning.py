@@ -195,8 +195,7 @@ def pruned(climb: Climb) -> Iterator[tuple[str, str, list[Execution]]]:
 
 def finest(climb: Climb, steps: Sequence[str], recipe: str) -> str:
     """`recipe` behind `steps`; where it has small tables, with as many of their bits as the size leaves room for once all is trained."""
-    limit = climb.budget.size_bytes
-    if recipe not in SMALL_TABLES or limit is None:
+    if recipe not in SMALL_TABLES or climb.budget.size_bytes is None:
         return recipe
     room = with_room(asked_limits(climb)).size_bytes or 0.0
     size = climb.bench.package_bytes(climb.made(" > ".join([*steps, recipe])).graph)

@@ -81,9 +81,9 @@ class TextTask:
         return [self.texts.examples(1, length) for length in lengths]
 
     def calibration(self, n: int | None = None, *, batch_size: int = 32) -> list[Inputs]:
-        """The calibration split's inputs in batches: `n` samples of it, or all."""
+        """The calibration split's inputs in batches: `n` samples of it, of all lengths, or all."""
         split = self.split("calibration")
-        return [inputs for inputs, _ in (split if n is None else split.first(n)).batches(batch_size)]
+        return [inputs for inputs, _ in (split if n is None else split.every(n)).batches(batch_size)]
 
     def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """One epoch over train (see `TextSplit.shuffled`): ({input: (batch, tokens)}, targets, None where there are none)."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 
 @dataclass
@@ -20,6 +23,8 @@ class Tap:
 @contextlib.contextmanager
 def tap(host: str, port: int) -> Iterator[Tap]:
     """Connections go through to host:port as long as the context lasts."""
+    import socket
+
     with socket.create_server(("127.0.0.1", 0)) as listening:
         found = Tap(listening.getsockname()[1])
 
@@ -37,6 +42,8 @@ def tap(host: str, port: int) -> Iterator[Tap]:
 
 def replayed(pieces: Sequence[bytes], host: str, port: int, seconds: float = 5.0) -> bytes:
     """What comes back when they are sent to host:port as they are."""
+    import socket
+
     answer = b""
     with socket.create_connection((host, port), timeout=seconds) as link, contextlib.suppress(OSError):
         for piece in pieces:
@@ -48,6 +55,8 @@ def replayed(pieces: Sequence[bytes], host: str, port: int, seconds: float = 5.0
 
 
 def _pump(source: socket.socket, target: socket.socket, keep: list[bytes] | None) -> None:
+    import socket
+
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             if keep is not None:

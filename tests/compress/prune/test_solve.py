@@ -2,7 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgewise.compress.prune import solve as module
@@ -192,6 +192,7 @@ def test_what_is_no_number_is_refused(losses, target, words):
 
 @given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.9))
 @settings(max_examples=10, deadline=None)
+@example(seed=131072, share=0.0546875)  # one of the two is the larger nearly everywhere, and adds up
 def test_two_targets_at_once_are_one_predictor(seed, share):
     """A speedup at two lengths of a sequence: the worse of two ratios has to come to 1."""
     random = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ from edgewise.models.network import Network
 from edgewise.types import Inputs
 
 POSITIONS = 32_768  # twenty for each of 1536 columns
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def enough(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
     held = sum(int(mask.sum()) for mask in masks if mask is not None)
     if any(mask is None for mask in masks):
         return found
-    for batch in calibration[len(found) :]:
+    for batch in spread(calibration)[len(found) :]:
         mask = present(batch)
         if held >= POSITIONS or mask is None:
             break
@@ -59,10 +60,10 @@ def enough(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
 
 
 def first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
-    """The batches that hold the first `samples` samples. Raises InvalidInput where there is none."""
+    """The batches that hold the first `samples` samples, of sequences of all lengths. Raises InvalidInput where there is none."""
     found: list[Inputs] = []
     left = samples
-    for batch in calibration:
+    for batch in spread(calibration):
         if left <= 0:
             break
         found.append({name: array[:left] for name, array in batch.items()})
@@ -70,6 +71,16 @@ def first(calibration: Sequence[Inputs], samples: int) -> list[Inputs]:
     if not found:
         raise InvalidInput("no calibration samples; give inputs like those that the model will see")
     return found
+
+
+def spread(calibration: Sequence[Inputs]) -> list[Inputs]:
+    """Batches of sequences, which are sorted by length, in an order every beginning of which has short ones and long ones.
+
+    A network that is judged on short texts alone can do without attention. Other batches stay in their order.
+    """
+    if len(calibration) < 3 or any(present(batch) is None for batch in calibration):
+        return list(calibration)
+    return [calibration[i] for i in np.argsort((np.arange(len(calibration)) + 1) * _GOLDEN % 1.0, kind="stable")]
 
 
 @contextmanager

@@ -62,6 +62,9 @@ def solve(
         return problem.solution(free, target, exact=True)
     extra = problem.additive()
     fastest = problem.fastest(extra)
+    if problem.cost(fastest) > target and extra:
+        other = problem.fastest(None)
+        fastest = min(fastest, other, key=problem.cost)
     if problem.cost(fastest) > target:
         return problem.solution(fastest, target, exact=extra is not None)
     if extra is not None:
@@ -70,7 +73,8 @@ def solve(
             choice, exact = knapsack(problem.losses, extra, slack)
             if choice is not None and problem.cost(choice) <= target:
                 return problem.solution(choice, target, exact=exact)
-        return problem.solution(fastest, target, exact=False)
+        # They add up where it was tried, and don't where it matters: of two costs at once, another one is the larger there.
+        fastest = problem.fastest(None)
     if prod(map(len, problem.losses)) <= ENUMERATED:
         return problem.solution(_enumerated(problem, target), target, exact=True)
     return problem.solution(_interacting(problem, target, fastest, seed), target, exact=False)
