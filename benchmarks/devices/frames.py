@@ -113,6 +113,10 @@ def recorded(there: Loopback) -> int:
             link.request(method, path, body)
             link.getresponse().read()
         link.close()
+    until = time.monotonic() + 60
+    while there.link().here().queue and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(1)  # the job that was asked for is over, and logged
     log = (there.folder / "log").read_text().count("profile")
     for number in range(20):
         pieces = wire.heard if number < 10 else wire.heard[: number - 8]
