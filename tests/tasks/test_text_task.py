@@ -310,3 +310,10 @@ def test_embeddings_of_pairs_are_judged_by_retrieval(tmp_path: Path) -> None:
 def test_a_task_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import edgewise.tasks; assert 'tokenizers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_some_that_calibrate_are_of_all_lengths(reviews: Path) -> None:
+    task = classification(reviews, calibration=20).for_model(signature())
+    whole, some = ([batch["input_ids"][0].tolist() for batch in task.calibration(n, batch_size=1)] for n in (None, 5))
+    assert len(whole) == 20 and some == [whole[at] for at in (0, 5, 10, 14, 19)]
+    assert len(task.calibration(99, batch_size=1)) == 20

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from edgewise import coding
-from edgewise.compress.prune.calibration import Data, evaluating, tensors
+from edgewise.compress.prune.calibration import Data, evaluating, first, tensors
 from edgewise.compress.prune.moments import MOST_COLUMNS, Moments, measured
 from edgewise.compress.prune.readers import Reader, every, matrix, unmatrix
 from edgewise.compress.rate.rounding import Layer, factor, rounded, steps
@@ -143,7 +143,7 @@ def prepared(
     progress: Callable[[str, float], None] | None = None,
 ) -> Job:
     """All that `rdoq` needs to know before it tries steps: options as there."""
-    model, batches = without_norms(model), _first(calibration, samples)
+    model, batches = without_norms(model), first(calibration, samples) if calibration else []
     index = Index(model.structure)
     readers = every(model, index)
     vectors: dict[str, float] = {}
@@ -241,18 +241,6 @@ def _answers(model: Network, batches: Sequence[Mapping[str, torch.Tensor]]) -> l
     with evaluating(model), torch.no_grad():
         found = [model.run(batch) for batch in batches]
     return [one[name].double().cpu().numpy() for one in found for name in names if one[name].is_floating_point()]
-
-
-def _first(calibration: Sequence[Inputs] | None, samples: int) -> list[Inputs]:
-    """The first `samples` of the batches."""
-    found: list[Inputs] = []
-    left = samples
-    for batch in calibration or ():
-        size = len(next(iter(batch.values())))
-        if left > 0:
-            found.append({name: value[:left] for name, value in batch.items()})
-        left -= size
-    return found
 
 
 def _array(model: Network, name: str) -> np.ndarray:
