@@ -107,7 +107,7 @@ def strays(there: Loopback) -> list[str]:
         own = there.process is not None and process.pid == there.process.pid
         job = "edgewise.worker.job" in line and str(there.folder) in line
         if not own and (job or ("edgewise.measure.child" in line and process.info["ppid"] == 1)):
-            found.append(line[-120:])
+            found.append(f"{'job' if job else 'measuring process'} {process.pid}")
     return found
 
 

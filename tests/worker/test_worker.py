@@ -288,17 +288,25 @@ def test_answers_are_held_against_those_of_home(there: Device, mlp: Any, monkeyp
     rows = np.random.default_rng(0).normal(size=(40, *next(iter(inputs.values())).shape[1:])).astype(np.float32)
 
     class Rows:
-        def batches(self, size: int) -> Any:
-            return ((dict.fromkeys(inputs, rows[at : at + 1]), None) for at in range(len(rows)))
+        def __len__(self) -> int:
+            return 1000
 
+        def batches(self, size: int) -> Any:
+            for at in range(1000):
+                yield dict.fromkeys(inputs, rows[at % 40 : at % 40 + size]), None
+
+    outputs = backends.load(graph.to_bytes(), ORT).run(inputs)["y"]
+    labels = [str(n) for n in range(outputs.shape[1])]
     subject = Subject(graph.to_bytes(), ORT)
-    spot = measure.spot_check(subject, Rows(), there)
-    assert spot is not None and spot.samples == 40 and spot.same == 40 and spot.relative_l2 < 1e-6
-    assert "the same class on 40 of 40 test samples" in spot.told("there")
+    spot = measure.spot_check(subject, Rows(), there, labels)
+    assert spot is not None and spot.samples == 250 and spot.same == 250 and spot.relative_l2 < 1e-6
+    assert "the same class on 250 of 250 test samples" in spot.told("there")
+    plain = measure.spot_check(subject, Rows(), there)
+    assert plain is not None and plain.same is None and "class" not in plain.told("there")
     assert measure.spot_check(subject, Rows(), devices.local()) is None
-    found, outputs = elsewhere.of(there), backends.load(graph.to_bytes(), ORT).run(inputs)["y"]
+    found = elsewhere.of(there)
     monkeypatch.setattr(found, "answers", lambda model, execution, batches: [np.ones_like(outputs) for _ in batches])
-    other = measure.spot_check(subject, Rows(), there)
+    other = measure.spot_check(subject, Rows(), there, labels)
     assert other is not None and other.relative_l2 > 0.01 and "may not hold there" in other.told("there")
 
 

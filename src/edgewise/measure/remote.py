@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgewise.measure.table import Progress
 
 SLACK_S = 300.0  # beyond what a job is asked to take: loading, a slow board, an engine's compilation
+SCENARIO_S = 3600.0  # beyond its seconds: LoadGen may ask for 662 queries of a slow model, and the device knows how long each takes
 TABLE_TIMES = 6.0  # a table may take so many times what it was asked to, as it may at home
 
 
@@ -122,7 +123,7 @@ class Remote:
 
         side = self._model(subject)
         asked = requests.Scenario(side[0], pack(inputs), name, seconds, queries)
-        found = from_json(self._result(asked, _blobs([side]), 2 * seconds + SLACK_S), ScenarioRun)
+        found = from_json(self._result(asked, _blobs([side]), SCENARIO_S + 2 * seconds), ScenarioRun)
         return replace(found, conditions=self._named(found.conditions))
 
     def answers(self, model: bytes, execution: Execution, batches: Sequence[Inputs]) -> list[np.ndarray]:

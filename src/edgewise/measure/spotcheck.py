@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ ALIKE = 0.01  # relative L2, up to which outputs differ by rounding alone
 
 @dataclass(frozen=True)
 class Spot:
-    """The same samples answered here and there. same: with the same largest output; None where outputs aren't one row a sample."""
+    """The same samples answered here and there. same: with the same largest output; None where they aren't scores of classes."""
 
     samples: int
     same: int | None
@@ -38,38 +39,40 @@ class Spot:
         return f"{found}. {device} computes otherwise than this machine: what is said of accuracy, which is taken here, may not hold there"
 
 
-def spot_check(subject: Subject, split: Split, device: Device) -> Spot | None:
-    """The first samples of `split`, of the shape of the first, one by one, by `subject` here and on `device`.
+def spot_check(subject: Subject, split: Split, device: Device, labels: Sequence[str] = ()) -> Spot | None:
+    """Samples from all over `split`, one call each, by `subject` here and on `device`. labels: of a classifier, its classes.
 
     None for this machine, and for one that is away (a recorded profile). Raises MeasurementFailed where the device can't.
     """
     there = elsewhere.of(device)
     if there is None or there.absent:
         return None
-    batches = _some(split)
     runner = backends.load(subject.model, subject.execution)
     try:
+        fixed = [spec.shape[0] for spec in runner.signature.inputs if spec.shape and isinstance(spec.shape[0], int)]
+        batches = _some(split, fixed[0] if fixed else 1)
         here = [next(iter(runner.run(batch).values())) for batch in batches]
     finally:
         runner.close()
     found = there.answers(subject.model, subject.execution, batches)
     if [one.shape for one in here] != [one.shape for one in found]:
         raise MeasurementFailed(f"{device.name} gave answers of other shapes than this machine")
-    ours, theirs = (np.stack([np.asarray(one, np.float64).ravel() for one in side]) for side in (here, found))
-    classes = all(one.ndim == 2 and one.shape[0] == 1 and one.shape[1] > 1 for one in here)
-    same = int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum()) if classes else None
-    return Spot(len(here), same, divergence(ours, theirs))
+    same = None
+    if len(labels) > 1 and all(one.ndim == 2 and one.shape[1] == len(labels) for one in here):
+        same = sum(int((one.argmax(axis=1) == other.argmax(axis=1)).sum()) for one, other in zip(here, found, strict=True))
+    ours, theirs = (np.concatenate([np.asarray(one, np.float64).ravel() for one in side]) for side in (here, found))
+    return Spot(sum(map(len, here)), same, divergence(ours, theirs))
 
 
-def _some(split: Split) -> list[Inputs]:
+def _some(split: Split, size: int) -> list[Inputs]:
+    """Batches evenly spaced over the split: one of texts is sorted by length. All of `size` samples."""
     found: list[Inputs] = []
-    size = 0
-    for inputs, _ in split.batches(1):
-        shapes = {name: array.shape for name, array in inputs.items()}
-        if found and shapes != {name: array.shape for name, array in found[0].items()}:
+    held, step = 0, max(1, -(-len(split) // MOST_SAMPLES))
+    for number, (inputs, _) in enumerate(split.batches(size)):
+        if number * size % step >= size or len(next(iter(inputs.values()))) < size:
             continue
-        size += sum(array.nbytes for array in inputs.values())
-        if found and (len(found) >= MOST_SAMPLES or size > MOST_BYTES):
+        held += sum(array.nbytes for array in inputs.values())
+        if found and (len(found) * size >= MOST_SAMPLES or held > MOST_BYTES):
             break
         found.append(inputs)
     return found

@@ -47,7 +47,7 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
         measure.profile(side.model, side.execution, bench.inputs, device, work=measure.work(of, bench.inputs))
         for side, of in ((subjects[-1], graph), (reference, climb.dense))
     ]
-    climb.notes += _checked(subjects[-1], split, device)
+    climb.notes += _checked(subjects[-1], split, device, open_task.labels)
     limits = outcomes(climb.budget, speedup, profiles[0], chosen.size_bytes or 0, drop, dense_quality.value.value)
     return Verdict(
         trial=chosen.key,
@@ -64,10 +64,10 @@ def verdict(climb: Climb, chosen: Trial, task: Any, device: Device, timing_secon
     )
 
 
-def _checked(subject: Subject, split: Split, device: Device) -> list[str]:
+def _checked(subject: Subject, split: Split, device: Device, labels: Sequence[str]) -> list[str]:
     """Whether the device gives the answers that accuracy was taken of, in words; nothing of this machine."""
     try:
-        spot = measure.spot_check(subject, split, device)
+        spot = measure.spot_check(subject, split, device, labels)
     except EdgewiseError as error:
         return [f"its answers on {device.name} were not checked: {error}"]
     return [] if spot is None else [spot.told(device.name)]
