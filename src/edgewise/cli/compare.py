@@ -30,7 +30,7 @@ def command_for(arguments: Sequence[str]) -> Callable[..., Any]:
         b: Annotated[Path, typer.Argument(help="The other one.", metavar="B")],
         data: Annotated[str | None, typer.Option(help=given.DATA)] = None,
         split: Annotated[str, typer.Option(help="train, calibration or validation; the test split is for a verdict.")] = "validation",
-        samples: Annotated[int | None, typer.Option(help="The first so many of the split (all unless given).", min=1)] = None,
+        samples: Annotated[int | None, typer.Option(help="So many of the split (all unless given).", min=1)] = None,
         tolerance: Annotated[float, typer.Option(help="From which relative error on two layers part.", min=0.0)] = 0.1,
         task: Annotated[str, typer.Option(help="What the models are for; or your own, as module:function.")] = given.USUAL_TASK,
         as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of tables.")] = False,

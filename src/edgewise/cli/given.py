@@ -171,8 +171,8 @@ def model_options(model: str) -> dict[str, Any]:
 
 
 def first(split: Split, n: int) -> Split:
-    """The first `n` samples of a split; one whose samples may be several rows knows itself."""
-    return split.first(n) if hasattr(split, "first") else First(split, n)
+    """`n` samples of a split: the first; of texts, which are sorted by length, those that the split itself takes."""
+    return split.every(n) if hasattr(split, "every") else First(split, n)
 
 
 @dataclass(frozen=True)

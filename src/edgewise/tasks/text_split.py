@@ -124,7 +124,3 @@ class TextSplit:
         """`n` samples of it, evenly spaced: it is sorted by length."""
         chosen = np.unique(np.linspace(0, len(self.indices) - 1, min(n, len(self.indices))).round().astype(np.int64))
         return replace(self, indices=self.indices[chosen], known=None if self.known is None else self.known[chosen])
-
-    def first(self, n: int) -> TextSplit:
-        """The same of the first `n` samples."""
-        return replace(self, indices=self.indices[:n], known=None if self.known is None else self.known[:n])
