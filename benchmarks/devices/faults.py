@@ -241,7 +241,7 @@ def disk(folder: Path, random: np.random.Generator, given: argparse.Namespace) -
         try:
             studied(there.link(), data, folder / "full")
         except EdgewiseError as error:
-            said = str(error)
+            said = str(error).replace(str(folder), "…")
         others.unlink()
         result = studied(there.link(), data, folder / "full")
         wrong = right(result) + ["nothing was said of the full disk"] * ("disk is full" not in said)
