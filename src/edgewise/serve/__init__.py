@@ -1,0 +1,1 @@
+"""The edge server: protocols over a `Host`, keys and limits, the page."""
