@@ -7,6 +7,7 @@ JSON is, and each input's `binary_data_size` how many of the bytes behind it are
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -119,6 +120,24 @@ def read(body: bytes, header: int | None, model: str, version: str, client: str,
         model, inputs, version, names, parameters.deadline(options, now), priority=parameters.priority(options), client=client
     )
     return Asked(request, given.id, outputs, parameters.flag(options, "binary_data_output", False))
+
+
+def bare(body: bytes, model: Description, version: str, client: str) -> Asked:
+    """What a body of nothing but raw contents asks ("raw binary request"): of the only input, all outputs as raw contents too.
+
+    Raises InvalidInput where the model has several inputs, or the contents don't say its shape.
+    """
+    if len(model.signature.inputs) != 1:
+        raise InvalidInput(f"raw contents alone: model {model.name} takes {len(model.signature.inputs)} inputs; say which is which in JSON")
+    (spec,) = model.signature.inputs
+    datatype = tensors.datatype_of(spec.dtype)
+    one = math.prod(axis for axis in spec.shape if isinstance(axis, int)) * tensors.dtype_of(datatype).itemsize
+    free = sum(1 for axis in spec.shape if not isinstance(axis, int))
+    if free > 1 or not one or len(body) % one or datatype == "BYTES":
+        raise InvalidInput(f"{len(body)} raw bytes don't say the shape of {spec.name!r} {spec.shape}; say it in JSON")
+    shape = [axis if isinstance(axis, int) else len(body) // one for axis in spec.shape]
+    inputs = {spec.name: tensors.from_bytes(body, datatype, shape)}
+    return Asked(Request(model.name, inputs, version, client=client), "", None, True)
 
 
 def answer(

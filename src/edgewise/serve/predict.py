@@ -113,8 +113,11 @@ async def _on_texts(
     fixed = next((spec.shape[0] for spec in model.signature.inputs if spec.shape and isinstance(spec.shape[0], int)), 1)
     output = model.signature.outputs[0].name
     requests = [replace(request, inputs=rows.inputs(np.full(fixed, row), preprocess), outputs=(output,)) for row in range(len(rows))]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_one(ask, each)) for each in requests]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(ask, each)) for each in requests]
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
     outputs = [task.result().outputs[output][:1] for task in tasks]
     count, post = len(texts), model.postprocess
     match post:
