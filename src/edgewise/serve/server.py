@@ -52,10 +52,15 @@ class Edge:
         """Until SIGTERM or SIGINT; the first lets what was taken be answered, a second SIGINT doesn't wait."""
         listener = listening(self.settings.host, self.settings.port)
         try:
-            with asyncio.Runner(loop_factory=self._config().get_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=self.loop_factory) as runner:
                 runner.run(self.serve(listener, ready))
         finally:
             listener.close()
+
+    @property
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """uvloop's, where that is installed."""
+        return self._config().get_loop_factory()
 
     async def serve(self, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
         settings = self.settings
