@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import InvalidInput
-from edgewise.serve.problems import NotFound
+from edgewise.serve.problems import Absent, NotFound
 
 FOLDER = Path("/dev/shm")  # where Linux has what shm_open makes
 _KEY = re.compile(r"/?[A-Za-z0-9_.-]{1,200}")
@@ -106,7 +106,7 @@ class SharedMemory:
         self._check()
         found = self._regions.get((owner, name))
         if found is None:
-            raise NotFound(f"there is no shared memory region {name[:80]!r}; register it first")
+            raise Absent(f"there is no shared memory region {name[:80]!r}; register it first")
         return found
 
     def _inside(self, owner: str, name: str, offset: int, size: int) -> Region:
