@@ -44,6 +44,9 @@ NOT_IN_THE_FIELD = (
     "pyarrow",
     "pynvml",
     "mlperf_loadgen",
+    "grpc",
+    "grpc_health",
+    "grpc_reflection",
 )
 WORKSHOP = ("rows", "tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting", "tuning")
 LONGEST = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewise.errors import InvalidInput
+from edgewise.host import Answer, Late, NoModel, Refused
 from edgewise.serve import vitals
+from edgewise.serve.problems import TooMany, Unauthorized
 from edgewise.serve.vitals import Vitals
 
 
@@ -103,3 +107,16 @@ def test_made_up_names_take_no_more_than_their_room(clock: Clock, monkeypatch: p
     clock.now += 100
     kept.finished("net9", "1", "success", 0.001)
     assert kept.recent("net9").requests == 1
+
+
+def test_errors_are_counted_as_what_they_are(clock: Clock) -> None:
+    kept = Vitals(clock)
+    kept.answered(Answer("net", "1", {}, queued_s=0.25, rows=8), 0.01)
+    for error in (Refused("full"), TooMany("too much", 1.0), Late("late"), InvalidInput("wrong"), RuntimeError("ours")):
+        kept.failed("net", "1", error, 0.01)
+    for error in (NoModel("none"), Unauthorized("key"), asyncio.CancelledError()):
+        kept.failed("made up", "", error, 0.01)
+    found = kept.recent()
+    assert (found.success, found.refused, found.late, found.fail) == (1, 2, 1, 2)
+    assert found.rows == {8: 1} and found.waiting == 0.25
+    assert kept.versions("made up") == ()

@@ -4,6 +4,7 @@ EdgewiseError
 ├── Unauthorized       no key, or none that is known
 ├── Forbidden          a key whose scopes don't hold this, or a Host that isn't this server's
 ├── NotFound           no such address
+│   └── Absent         no such region of shared memory
 ├── WrongMethod        an address that isn't asked that way
 ├── TooLarge           a body or a tensor over the limit
 ├── TooMany            a client over its rate or concurrency; retry_after_s
@@ -28,6 +29,10 @@ class Forbidden(EdgewiseError):
 
 
 class NotFound(EdgewiseError):
+    pass
+
+
+class Absent(NotFound):
     pass
 
 
@@ -65,6 +70,7 @@ _KINDS: tuple[tuple[type[BaseException], int, str], ...] = (
     (TooMany, 429, "RESOURCE_EXHAUSTED"),
     (Unauthorized, 401, "UNAUTHENTICATED"),
     (Forbidden, 403, "PERMISSION_DENIED"),
+    (Absent, 404, "NOT_FOUND"),
     (NotFound, 404, "UNIMPLEMENTED"),
     (WrongMethod, 405, "UNIMPLEMENTED"),
     (TooLarge, 413, "RESOURCE_EXHAUSTED"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import InvalidInput
-from edgewise.serve.problems import NotFound
+from edgewise.serve.problems import Absent, NotFound
 
 FOLDER = Path("/dev/shm")  # where Linux has what shm_open makes
 _KEY = re.compile(r"/?[A-Za-z0-9_.-]{1,200}")
@@ -39,6 +39,10 @@ class SharedMemory:
         self.enabled = enabled
         self._folder = folder
         self._regions: dict[tuple[str, str], Region] = {}
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled
 
     def register(self, owner: str, name: str, key: str, offset: int, size: int) -> None:
         """Raises NotFound where shared memory is off, InvalidInput where there is no such memory, or it is smaller than said."""
@@ -106,7 +110,7 @@ class SharedMemory:
         self._check()
         found = self._regions.get((owner, name))
         if found is None:
-            raise NotFound(f"there is no shared memory region {name[:80]!r}; register it first")
+            raise Absent(f"there is no shared memory region {name[:80]!r}; register it first")
         return found
 
     def _inside(self, owner: str, name: str, offset: int, size: int) -> Region:

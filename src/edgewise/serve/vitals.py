@@ -5,12 +5,16 @@ Whoever speaks a protocol tells of each request that ended (`Vitals.finished`); 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
+
+from edgewise.host import Answer, Late, NoModel, Refused
+from edgewise.serve.problems import Forbidden, TooMany, Unauthorized
 
 Outcome = Literal["success", "fail", "refused", "late"]
 
@@ -84,6 +88,12 @@ class Recent:
         return sum(rows * count for rows, count in self.rows.items()) / total if total else None
 
 
+def _outcome(error: BaseException) -> Outcome:
+    if isinstance(error, Refused | TooMany):
+        return "refused"
+    return "late" if isinstance(error, Late) else "fail"
+
+
 class Vitals:
     """Of one event loop, as all that `serve` does. clock: seconds, monotonic."""
 
@@ -111,6 +121,15 @@ class Vitals:
                 second.cached += 1
             else:
                 second.rows[rows] += 1
+
+    def answered(self, answer: Answer, seconds: float) -> None:
+        """A request was answered, `seconds` after it was read."""
+        self.finished(answer.model, answer.version, "success", seconds, queued_s=answer.queued_s, rows=answer.rows, cached=answer.cached)
+
+    def failed(self, model: str, version: str, error: BaseException, seconds: float) -> None:
+        """A request ended with `error`. One for a model that isn't there, without a key, or given up by its client, is nobody's."""
+        if not isinstance(error, NoModel | Unauthorized | Forbidden | asyncio.CancelledError):
+            self.finished(model, version, _outcome(error), seconds)
 
     def _ring(self, key: tuple[str, str], now: int) -> list[_Second] | None:
         if len(self._kept) >= MOST:

@@ -6,12 +6,15 @@ At 150 kB protobuf's own way is 10 µs to read and 47 µs to write, this one 2 a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError
 
 from edgewise.errors import InvalidInput
+from edgewise.serve import tensors
 from edgewise.serve.grpc.descriptors import message
 
 RAW_INPUTS = 7
@@ -112,6 +115,60 @@ def write(response: Any, raw: Sequence[bytes | memoryview]) -> bytes:
     for data in raw:
         parts += (_RAW_OUTPUT_KEY, _encoded(len(data)), data)
     return b"".join(parts)
+
+
+def streamed(response: bytes) -> bytes:
+    """A ModelStreamInferResponse of a ModelInferResponse's bytes, which is said to be the last one to its request, as Triton says it."""
+    last = _last()
+    return b"".join((b"\x12", _encoded(len(response) + len(last)), response, last))
+
+
+@cache
+def _last() -> bytes:
+    made = message("ModelInferResponse")()
+    made.parameters["triton_final_response"].bool_param = True
+    return bytes(made.SerializeToString())
+
+
+def stream_error(words: str, request: bytes) -> bytes:
+    """A ModelStreamInferResponse that says what went wrong with `request`, by its id where it can be read."""
+    made = message("ModelStreamInferResponse")(error_message=words)
+    try:
+        head, _ = read(request)
+        made.infer_response.id, made.infer_response.model_name = head.id, head.model_name
+    except InvalidInput:
+        pass  # the words say so
+    return bytes(made.SerializeToString())
+
+
+def has_contents(datatype: str) -> bool:
+    return datatype in _CONTENTS
+
+
+def put(contents: Any, datatype: str, array: np.ndarray) -> None:
+    """`array` into an InferTensorContents."""
+    field = _CONTENTS[datatype]
+    number = contents.DESCRIPTOR.fields_by_name[field].number
+    if array.dtype.kind in "fb":
+        # A packed field of these is their bytes; element by element it would be 3,300 µs for 150 kB, and this is 13.
+        data = tensors.to_bytes(array)
+        contents.MergeFromString(b"".join((bytes([number << 3 | 2]), _encoded(len(data)), data)))
+    elif array.dtype.kind == "O":
+        getattr(contents, field).extend(value.encode() if isinstance(value, str) else bytes(value) for value in array.reshape(-1))
+    else:
+        getattr(contents, field).extend(array.reshape(-1).tolist())
+
+
+def details(code: int, message: str, retry_after_s: float) -> bytes:
+    """`grpc-status-details-bin`: a google.rpc.Status that holds a RetryInfo, which clients of gRPC's richer errors read."""
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(round(retry_after_s * 1e9))
+    info = any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=_field(1, delay.SerializeToString()))
+    return b"\x08" + _encoded(code) + _field(2, message.encode()) + _field(3, info.SerializeToString())
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _encoded(len(data)) + data
 
 
 def typed(contents: Any, datatype: str, dtype: np.dtype[Any], shape: Sequence[int]) -> np.ndarray:

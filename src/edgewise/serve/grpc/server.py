@@ -1,0 +1,134 @@
+"""The gRPC server: the service, `grpc.health.v1` and reflection on one port. grpc itself is optional: pip install 'edgewise[grpc]'.
+
+grpc.aio on the host's loop: of what was measured (one client, 16 floats) it takes the least CPU, 255 µs a request with uvloop. Threads
+of `grpc.server` take 240 alone, and 410 with the way to the loop and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewise import registry
+from edgewise.errors import InvalidInput
+from edgewise.host import Host
+from edgewise.serve.access import Gate
+from edgewise.serve.grpc.descriptors import METHODS, SERVICE, message, pool
+from edgewise.serve.grpc.service import Log, Service
+from edgewise.serve.shared_memory import SharedMemory
+from edgewise.serve.vitals import Vitals
+
+HANDSHAKE_MS = 10_000
+KEEPALIVE_MS = 60_000
+METADATA_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class Settings:
+    """port: 0 for a free one. message_bytes: the most that a message may have, either way. concurrent: RPCs at a time, of all clients.
+
+    certificate, key: PEM files, for TLS. clients: PEM file of authorities whose clients alone are let in (mutual TLS).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    message_bytes: int = 64 << 20
+    concurrent: int = 1000
+    certificate: Path | None = None
+    key: Path | None = None
+    clients: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidInput("TLS needs a certificate and its key: give both, as cert.pem key.pem")
+        if self.clients is not None and self.certificate is None:
+            raise InvalidInput("clients' certificates are only asked for over TLS: give the server's certificate and its key too")
+
+
+class GrpcServer:
+    """Belongs to the loop that `host` belongs to. log: of faults of ours, with their traceback."""
+
+    def __init__(self, host: Host, gate: Gate, memory: SharedMemory, vitals: Vitals, settings: Settings, log: Log) -> None:
+        """Raises MissingExtra without grpc."""
+        for module in ("grpc", "grpc_health", "grpc_reflection"):
+            registry.need(module)
+        import grpc
+
+        self._settings = settings
+        self._service = Service(host, gate, memory, vitals, grpc.StatusCode, log)
+        self._server: Any = None
+        self._health: Any = None
+
+    async def start(self) -> int:
+        """The port. Raises InvalidInput where it can't be had."""
+        import grpc
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+        server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._settings.concurrent)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers(grpc)),))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        for known in (health_pb2, reflection_pb2):
+            pool().AddSerializedFile(known.DESCRIPTOR.serialized_pb)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=pool())
+        name = self._settings.host
+        address = f"{f'[{name}]' if ':' in name else name}:{self._settings.port}"
+        try:
+            port = self._bound(server, address)
+        except RuntimeError as error:
+            raise InvalidInput(f"gRPC can't listen on {address}: {error}; is something else there?") from error
+        await server.start()
+        self._server = server
+        return port
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes nothing new, says so to whoever watches its health, and ends when what was taken is answered, or after `grace_s`."""
+        self._service.draining = True
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+    def _handlers(self, grpc: Any) -> dict[str, Any]:
+        found = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self._service.infer),
+            "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._service.stream),
+        }
+        for name, method in self._service.methods().items():
+            read, written = message(f"{name}Request").FromString, message(f"{name}Response").SerializeToString
+            found[name] = grpc.unary_unary_rpc_method_handler(method, request_deserializer=read, response_serializer=written)
+        assert set(found) == set(METHODS)
+        return found
+
+    def _options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.max_receive_message_length", self._settings.message_bytes),
+            ("grpc.max_send_message_length", self._settings.message_bytes),
+            ("grpc.max_metadata_size", METADATA_BYTES),
+            ("grpc.so_reuseport", 0),  # two servers would share a port, and neither would say so
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MS),  # a client whose machine is gone gives its requests up
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ]
+
+    def _bound(self, server: Any, address: str) -> int:
+        import grpc
+
+        certificate, key, clients = self._settings.certificate, self._settings.key, self._settings.clients
+        if certificate is None or key is None:
+            return int(server.add_insecure_port(address))
+        pair = (_read(key), _read(certificate))
+        roots = _read(clients) if clients else None
+        credentials = grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=roots is not None)
+        return int(server.add_secure_port(address, credentials))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"can't read {path}: {error.strerror}") from error
