@@ -17,7 +17,10 @@ class NoModel(InvalidInput):
 
 
 class Refused(EdgewiseError):
-    """Not taken: the queue is full, the deadline can't be kept, or the model can't be loaded now. retry_after_s: when asking again may help."""
+    """Not taken: the queue is full, the deadline can't be kept, or the model can't be loaded now.
+
+    retry_after_s: when asking again may help.
+    """
 
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -65,6 +68,7 @@ class Description:
 
     batched: every input and output leads with a free batch axis. independent: any rows may share a call.
     preprocess, postprocess: the package's (`edgewise.data`), None where it has none. largest: rows of a call at most; 0: no limit known.
+    files: what preprocessing needs besides, by name (a tokenizer.json).
     """
 
     name: str
@@ -78,6 +82,7 @@ class Description:
     execution: str = ""
     size_bytes: int = 0
     largest: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
