@@ -14,16 +14,17 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from edgewise.errors import InvalidInput
-from edgewise.host import Answer, Host, Late, NoModel, Refused, Request
+from edgewise.host import Answer, Host, Request
 from edgewise.serve import describing, http, inference
 from edgewise.serve.access import Gate, bearer
 from edgewise.serve.http import Application, Gone, Head, Receive, Reply, Scope, Send, json_reply, problem
 from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
+from edgewise.serve.page import Memory
 from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
 from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Outcome, Vitals
+from edgewise.serve.vitals import Vitals
 
 MOST_PREDICTIONS = 1000
 
@@ -32,7 +33,7 @@ MOST_PREDICTIONS = 1000
 class Served:
     """What the protocols share. hosts: names that a Host header may have; empty for any. body_bytes: the most of a request.
 
-    draining: set when the server is about to end; it is then no longer ready.
+    draining: set when the server is about to end; it is then no longer ready. used: memory, where somebody measures it.
     """
 
     host: Host
@@ -43,6 +44,7 @@ class Served:
     body_bytes: int = 64 << 20
     log_requests: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    used: Callable[[], Memory | None] = lambda: None
 
 
 class Asking(NamedTuple):
@@ -91,6 +93,8 @@ class Rest:
             "v2/health/ready": Route(self._ready, get, None),
             "v2/models/stats": Route(self._statistics, get, "infer"),
             "v2/repository/index": Route(self._index, ("POST", *get), "infer"),
+            "": Route(self._page, get, None),
+            "page/figures": Route(self._figures, get, "infer"),
             "metrics": Route(self._metrics, get, "infer"),
             "docs": Route(self._docs, get, None),
             "openapi.json": Route(self._openapi, get, None),
@@ -214,17 +218,13 @@ class Rest:
 
     async def _ask(self, asking: Asking, request: Request) -> Answer:
         """The host's answer. A client that goes away takes its request back; what became of it is counted."""
-        began, finished = time.perf_counter(), self.served.vitals.finished
+        began, vitals = time.perf_counter(), self.served.vitals
         try:
             found = await _unless_gone(asking, self._host.infer(request))
-        except NoModel:
-            raise
         except Exception as error:
-            outcome: Outcome = "refused" if isinstance(error, Refused) else "late" if isinstance(error, Late) else "fail"
-            finished(request.model, request.version, outcome, time.perf_counter() - began)
+            vitals.failed(request.model, request.version, error, time.perf_counter() - began)
             raise
-        took = time.perf_counter() - began
-        finished(found.model, found.version, "success", took, queued_s=found.queued_s, rows=found.rows, cached=found.cached)
+        vitals.answered(found, time.perf_counter() - began)
         return found
 
     async def _metadata(self, asking: Asking) -> Reply:
@@ -279,6 +279,17 @@ class Rest:
         from edgewise.serve import openapi
 
         return json_reply(openapi.document())
+
+    async def _page(self, asking: Asking) -> Reply:
+        from edgewise.serve import page
+
+        headers = [(name.encode(), value.encode()) for name, value in page.HEADERS.items() if name != "content-type"]
+        return Reply(200, (page.document(),), page.HEADERS["content-type"].encode(), headers)
+
+    async def _figures(self, asking: Asking) -> Reply:
+        from edgewise.serve import page
+
+        return Reply(200, (page.figures(self._host, self.served.vitals, self.served.used()),))
 
     # System shared memory
 

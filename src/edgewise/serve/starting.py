@@ -1,0 +1,95 @@
+"""The whole of it over a folder of models: the host of this process, REST, gRPC and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewise.host import Host
+from edgewise.host.hosting import LocalHost
+from edgewise.host.settings import ModelSettings, Settings, folder_of
+from edgewise.serve.config import File, Server, settings
+from edgewise.serve.logs import say
+from edgewise.serve.page import Memory
+from edgewise.serve.rest import Served
+from edgewise.serve.server import Edge
+
+if TYPE_CHECKING:
+    from edgewise.package.signing import Trust
+
+# Of the host's settings: what stands in a table of its own, and what is no text.
+_ELSEWHERE = ("models", "trust")
+
+
+def edge(folder: Path, file: File, *, memory_bytes: int | None = None, trust: Trust | None = None, source: str = "serve.toml") -> Edge:
+    """The server over `folder`, to be `run`. memory_bytes, trust: instead of the file's. Raises InvalidInput."""
+    told = host_settings(file.host, file.models, source)
+    told = replace(told, memory_bytes=memory_bytes or told.memory_bytes, trust=trust or told.trust)
+    folder_of(folder)
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Host]:
+        host = LocalHost(folder, told)
+        await host.start()
+        try:
+            yield host
+        finally:
+            await host.close()
+
+    sides = [lambda served: _grpc(served, file.server)] if speaks_grpc(file.server) else []
+    return Edge(file.server, opened, sides, _used)
+
+
+def host_settings(table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], source: str) -> Settings:
+    """What a serve.toml's [execution] and [models.…] say. Raises InvalidInput, with the key."""
+    own = {name: settings(ModelSettings, given, f"{source}: models.{name}") for name, given in models.items()}
+    return replace(settings(Settings, table, f"{source}: execution", without=_ELSEWHERE), models=own)
+
+
+def speaks_grpc(server: Server) -> bool:
+    """Whether gRPC is asked for, and installed."""
+    return server.grpc and all(importlib.util.find_spec(module) is not None for module in ("grpc", "grpc_health", "grpc_reflection"))
+
+
+@contextlib.asynccontextmanager
+async def _grpc(served: Served, server: Server) -> AsyncIterator[None]:
+    from edgewise.serve import grpc
+
+    tls = server.tls
+    told = grpc.Settings(
+        host=server.host,
+        port=server.grpc_port,
+        message_bytes=server.body,
+        certificate=tls.certificate if tls else None,
+        key=tls.key if tls else None,
+        clients=tls.clients if tls else None,
+    )
+    side = grpc.GrpcServer(served.host, served.gate, served.memory, served.vitals, told, lambda text: say(text, level=logging.ERROR))
+    say("gRPC listens", host=server.host, port=await side.start())
+
+    async def drain() -> None:
+        await served.draining.wait()
+        await asyncio.sleep(server.linger_s)
+        await side.drain(server.drain_s)
+
+    draining = asyncio.create_task(drain())
+    try:
+        yield
+    finally:
+        if not served.draining.is_set():
+            draining.cancel()
+        await asyncio.gather(draining, return_exceptions=True)
+        await side.drain(server.drain_s)
+
+
+def _used(host: Host) -> Memory | None:
+    if not isinstance(host, LocalHost):
+        return None
+    vitals = host.vitals()
+    return Memory(vitals.above_idle, vitals.cap or 0)
