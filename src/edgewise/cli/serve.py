@@ -14,12 +14,17 @@ from edgewise.errors import InvalidInput
 if TYPE_CHECKING:
     from edgewise.package.signing import Trust
     from edgewise.serve.config import Server
+    from edgewise.serve.upstream import Mirror
 
 
 def command(
     models: Annotated[
-        Path | None,
-        typer.Argument(help="A folder with NAME/VERSION/model.edgew (or .onnx), or with NAME.edgew.", metavar="MODELS", show_default=False),
+        str | None,
+        typer.Argument(
+            help="A folder with NAME/VERSION/model.edgew (or .onnx), or with NAME.edgew; or https://…/ of one with an index.json.",
+            metavar="MODELS",
+            show_default=False,
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen at (127.0.0.1: this machine alone).")] = None,
     port: Annotated[int | None, typer.Option(help="Port of REST and the page (8080).", min=0, max=65535)] = None,
@@ -44,6 +49,12 @@ def command(
     new_key: Annotated[
         str | None, typer.Option("--new-key", help="Make a key, show it once, add its hash to --keys, and end.", metavar="NAME")
     ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where packages from an https:// address are kept (the user's cache folder).", metavar="DIR")
+    ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Write MODELS/index.json, and updates between versions, for others to serve from; and end.")
+    ] = False,
     admin: Annotated[bool, typer.Option("--admin", help="With --new-key: it may load and unload models, too.")] = False,
 ) -> None:
     """Serve models by the Open Inference Protocol v2, until SIGTERM or Ctrl-C; what was taken is answered before it ends.
@@ -51,6 +62,8 @@ def command(
     Options override what --config says.
 
     Example: edgewise serve models/
+
+    Example: edgewise serve https://models.example/edge/ --trust makers/
 
     Example: edgewise serve models/ --memory 256MB --keys keys.toml --tls cert.pem key.pem --config serve.toml
     """
@@ -66,6 +79,9 @@ def command(
         return
     if models is None:
         raise InvalidInput("give the folder with the models: edgewise serve models/")
+    if index:
+        _index(Path(models))
+        return
     file = files.read(config) if config is not None else files.File()
     told: dict[str, object] = {"host": host, "port": port, "grpc_port": grpc_port, "keys": keys, "log": log}
     if tls is not None:
@@ -76,11 +92,14 @@ def command(
         raise InvalidInput(f"--log {log}: give json or plain")
     server = replace(file.server, **{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
     logs.set_up(plain=server.log == "plain" or (log is None and config is None and sys.stderr.isatty()))
+    trusted = _trust(trust)
+    folder, mirror = (_mirror(models, cache, trusted)) if "://" in models else (Path(models), None)
     edge = starting.edge(
-        models,
+        folder,
         replace(file, server=server),
         memory_bytes=files.size(memory) if memory else None,
-        trust=_trust(trust),
+        trust=trusted,
+        mirror=mirror,
         source=str(config or "serve.toml"),
     )
     edge.run(lambda address: _told(address, server))
@@ -95,6 +114,28 @@ def _told(address: str, server: Server) -> None:
         print(warning, file=sys.stderr, flush=True)
     also = f"; gRPC on port {server.grpc_port}" if speaks_grpc(server) else ""
     print(f"edgewise serve on {address}{also}. The page: {address}/  What can be asked: {address}/docs", flush=True)
+
+
+def _index(folder: Path) -> None:
+    from edgewise.serve import upstream
+
+    made = upstream.index(folder)
+    updates = sum(len(version.updates) for version in made.models)
+    print(f"{folder / upstream.INDEX}: {len(made.models)} packages, {updates} updates between them")
+
+
+def _mirror(address: str, cache: Path | None, trust: Trust | None) -> tuple[Path, Mirror]:
+    """Asked once before anything is served; where that can't be, what came before is."""
+    import hashlib
+
+    from edgewise.measure.roofs import cache_folder
+    from edgewise.serve import upstream
+    from edgewise.serve.logs import say
+
+    folder = cache or cache_folder() / "serve" / hashlib.sha256(address.encode()).hexdigest()[:16]
+    mirror = upstream.Mirror(upstream.https(address), folder, trust, say)
+    mirror.sync()
+    return folder, mirror
 
 
 def _trust(path: Path | None) -> Trust | None:

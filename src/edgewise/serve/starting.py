@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgewise.errors import EdgewiseError
 from edgewise.host import Host
 from edgewise.host.hosting import LocalHost
 from edgewise.host.settings import ModelSettings, Settings, folder_of
@@ -18,17 +19,30 @@ from edgewise.serve.config import File, Server, settings
 from edgewise.serve.logs import say
 from edgewise.serve.page import Memory
 from edgewise.serve.rest import Served
-from edgewise.serve.server import Edge
+from edgewise.serve.server import Edge, Side
+from edgewise.serve.upstream import Mirror
 
 if TYPE_CHECKING:
     from edgewise.package.signing import Trust
 
 # Of the host's settings: what stands in a table of its own, and what is no text.
 _ELSEWHERE = ("models", "trust")
+MIRROR_S = 60.0
 
 
-def edge(folder: Path, file: File, *, memory_bytes: int | None = None, trust: Trust | None = None, source: str = "serve.toml") -> Edge:
-    """The server over `folder`, to be `run`. memory_bytes, trust: instead of the file's. Raises InvalidInput."""
+def edge(
+    folder: Path,
+    file: File,
+    *,
+    memory_bytes: int | None = None,
+    trust: Trust | None = None,
+    mirror: Mirror | None = None,
+    source: str = "serve.toml",
+) -> Edge:
+    """The server over `folder`, to be `run`. memory_bytes, trust: instead of the file's.
+
+    mirror: what keeps the folder up to date. Raises InvalidInput.
+    """
     told = host_settings(file.host, file.models, source)
     told = replace(told, memory_bytes=memory_bytes or told.memory_bytes, trust=trust or told.trust)
     folder_of(folder)
@@ -42,7 +56,9 @@ def edge(folder: Path, file: File, *, memory_bytes: int | None = None, trust: Tr
         finally:
             await host.close()
 
-    sides = [lambda served: _grpc(served, file.server)] if speaks_grpc(file.server) else []
+    sides: list[Side] = [lambda served: _grpc(served, file.server)] if speaks_grpc(file.server) else []
+    if mirror is not None:
+        sides.append(lambda served: _mirrored(mirror))
     return Edge(file.server, opened, sides, _used)
 
 
@@ -86,6 +102,24 @@ async def _grpc(served: Served, server: Server) -> AsyncIterator[None]:
             draining.cancel()
         await asyncio.gather(draining, return_exceptions=True)
         await side.drain(server.drain_s)
+
+
+@contextlib.asynccontextmanager
+async def _mirrored(mirror: Mirror) -> AsyncIterator[None]:
+    async def poll() -> None:
+        while True:
+            await asyncio.sleep(MIRROR_S)
+            try:
+                await asyncio.to_thread(mirror.sync)
+            except EdgewiseError as error:
+                say(str(error), level=logging.ERROR)
+
+    polling = asyncio.create_task(poll())
+    try:
+        yield
+    finally:
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
 
 
 def _used(host: Host) -> Memory | None:
