@@ -12,7 +12,7 @@ import pytest
 from edgewise import backends
 from edgewise.backends import onnxruntime, openvino
 from edgewise.cli import measure
-from edgewise.cli.run import execution_here
+from edgewise.host.loading import execution_here
 from edgewise.errors import InvalidInput
 from edgewise.search import Climb, climb
 from edgewise.testing import graphs

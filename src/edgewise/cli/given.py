@@ -15,7 +15,8 @@ import numpy as np
 
 from edgewise import registry
 from edgewise.cli import derive
-from edgewise.errors import InvalidData, InvalidInput, InvalidModel
+from edgewise.data import drawn
+from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.types import Execution, Inputs, Signature, Split
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Model:
 
 def model(path: Path) -> Model:
     """The model in an .onnx file or a package. Raises InvalidModel, InvalidPackage, or InvalidInput for another kind of file."""
-    from edgewise.cli.run import execution_here
+    from edgewise.host.loading import execution_here
 
     if not path.exists():
         raise InvalidModel(f"{path} does not exist; give a model (.onnx) or a package (.edgew)")
@@ -65,7 +66,7 @@ def model(path: Path) -> Model:
 
 def execution_of(found: Package) -> Execution:
     """How a package is run here: as it measured best, where that engine is installed."""
-    from edgewise.cli.run import execution_here
+    from edgewise.host.loading import execution_here
 
     return execution_here(found.execution, None, None)[0]
 
@@ -223,31 +224,16 @@ def inputs(
         from edgewise.cli.run import arrays_for
 
         return dict(arrays_for(data, signature)), []
-    generator = np.random.default_rng(seed)
     open_axes = {axis for spec in signature.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
     leading = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
     fixed = {spec.shape[0] for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], int)}
     if batch != 1 and not leading and fixed != {batch}:
         raise InvalidInput(f"--batch {batch}: the model's first axis is fixed ({', '.join(map(str, sorted(fixed))) or 'there is none'})")
-    axes = {**dict.fromkeys(map(str, open_axes), tokens), **{str(axis): batch for axis in leading}}
     notes = []
     if open_axes - leading and tokens == 1:
         named = ", ".join(sorted(open_axes - leading))
         notes.append(f"the axes {named} are open and were set to 1: give their size with --tokens, or real inputs with --data")
-    drawn = {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
-    return drawn, notes
-
-
-def _drawn(shape: tuple[int, ...], dtype: np.dtype, generator: np.random.Generator) -> np.ndarray:
-    """Floats of a normal distribution; bytes of any value; wider integers 0 or 1, which any table of tokens or classes has."""
-    if dtype.kind == "f":
-        return generator.standard_normal(shape).astype(dtype)
-    if dtype.kind == "b":
-        return np.ones(shape, dtype)
-    if dtype.kind not in "iu":
-        raise InvalidData(f"no {dtype} can be drawn at random; give inputs with --data")
-    high = 2 if dtype.itemsize > 1 else 256 if dtype.kind == "u" else 128
-    return generator.integers(0, high, shape).astype(dtype)
+    return drawn.inputs(signature, batch=batch, tokens=tokens, seed=seed), notes
 
 
 def feeds(example: Inputs) -> str:

@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgewise.cli.trusting import Keys, MinimumVersion, State
-from edgewise.errors import InvalidData, InvalidPackage, NotTrusted
-from edgewise.types import Execution
+from edgewise.errors import InvalidData, InvalidPackage
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgewise.data.postprocess import Classify, Embed, Extract, Regress
+    from edgewise.data.postprocess import Classify
     from edgewise.data.preprocess import ImagePreprocess
     from edgewise.data.text import TextPreprocess
-    from edgewise.package import Package
-    from edgewise.package.signing import Trust
-    from edgewise.types import Inputs, Outputs, Runner, Signature, TensorSpec
+    from edgewise.host.loading import Model
+    from edgewise.types import Outputs, Signature, TensorSpec
 
 _FIRST_VALUES = 8
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What a file gave: bytes for an engine, and what stands around them in a package.
-
-    data: the graph, or the engine's own forms of it, the smallest first.
-    """
-
-    data: tuple[bytes, ...]
-    execution: Execution
-    preprocess: ImagePreprocess | TextPreprocess | None = None
-    postprocess: Classify | Regress | Embed | Extract | None = None
-    note: str = ""
-    package: Package | None = None
-
-    @property
-    def classify(self) -> Classify | None:
-        """What makes labels of scores, where that is what the package does."""
-        from edgewise.data.postprocess import Classify
-
-        return self.postprocess if isinstance(self.postprocess, Classify) else None
 
 
 def command(
@@ -75,28 +51,31 @@ def command(
     Example: edgewise run out/6x/model.edgew "a gripping, funny film"
     """
     from edgewise.cli.trusting import note, trust_of
+    from edgewise.host import loading
 
-    model = _load(file, backend, threads, trust_of(keys, minimum_version, state))
+    model = loading.read(file, backend=backend, threads=threads, trust=trust_of(keys, minimum_version, state))
     show = _on_texts(model, inputs, top, separator) if _takes_texts(model, inputs) else _on_files(model, inputs, top)
     if model.package is not None:
         note(model.package, state)  # not before it ran: one that can't run must not keep its predecessor out
     show(as_json)
 
 
-def _takes_texts(model: _Model, inputs: Sequence[str]) -> bool:
+def _takes_texts(model: Model, inputs: Sequence[str]) -> bool:
     """Arrays go in as they are, whatever a package says of texts."""
     from edgewise.data.text import TextPreprocess
 
     return isinstance(model.preprocess, TextPreprocess) and not all(Path(each).suffix in (".npy", ".npz") for each in inputs)
 
 
-def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool], None]:
+def _on_files(model: Model, inputs: Sequence[str], top: int) -> Callable[[bool], None]:
     """Runs the model on pictures and arrays; gives what shows its answers, as JSON or not."""
+    from edgewise.host.loading import Runners
+
     paths = [Path(each) for each in inputs]
     for path in paths:
         if not path.is_file():
             raise InvalidData(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; give pictures or .npy files")
-    runner = _Runners(model)
+    runner = Runners(model)
     try:
         answers = [(path, runner.run(arrays_for(path, runner.signature, model.preprocess))) for path in paths]
     finally:
@@ -111,15 +90,16 @@ def _on_files(model: _Model, inputs: Sequence[str], top: int) -> Callable[[bool]
     return show
 
 
-def _on_texts(model: _Model, inputs: Sequence[str], top: int, separator: str) -> Callable[[bool], None]:
+def _on_texts(model: Model, inputs: Sequence[str], top: int, separator: str) -> Callable[[bool], None]:
     """The same on texts."""
     from edgewise.cli import texts
+    from edgewise.host.loading import Runners
 
     if model.package is None:
         raise ValueError("a model that takes texts comes in a package")
     encoder = texts.encoder_of(model.package)
     given = texts.given(inputs)
-    runner = _Runners(model)
+    runner = Runners(model)
     try:
         found = texts.answers(runner, encoder, given, separator)
     finally:
@@ -139,68 +119,6 @@ def _echo(record: Any) -> None:
     import msgspec
 
     typer.echo(msgspec.json.format(msgspec.json.encode(record), indent=2).decode())
-
-
-def _load(file: Path, backend: str | None, threads: int | None, trust: Trust | None) -> _Model:
-    if file.suffix == ".onnx":
-        if trust is not None:
-            raise NotTrusted(f"{file} is a plain model, which nobody can sign; give a package (.edgew), or leave --keys out")
-        from edgewise.graph import Graph
-
-        return _Model((Graph.load(file).to_bytes(),), execution_here(None, backend, threads)[0])
-    from edgewise import package
-
-    found = package.open(file, trust=trust)
-    execution, note = execution_here(found.execution, backend, threads)
-    # Where an engine has a form of its own in the package, that one was measured.
-    data = tuple(found.model_bytes(name) for name in found.forms(execution.backend) or ("main",))
-    return _Model(data, execution, found.preprocess, found.postprocess, note, found)
-
-
-class _Runners:
-    """A model's forms as one Runner: a call is answered by the first that its inputs fit into. Each is loaded when it is needed."""
-
-    def __init__(self, model: _Model) -> None:
-        self._forms, self._execution = model.data, model.execution
-        self._loaded: dict[bytes, Runner] = {}
-        # The graph's own: a form may have fixed what another leaves open.
-        package = model.package
-        self.signature = package.manifest.entry("main").signature if package is not None else self._runner(self._forms[0]).signature
-
-    def run(self, inputs: Inputs) -> Outputs:
-        from edgewise import backends
-
-        return self._runner(backends.first_taking(self._forms, inputs)).run(inputs)
-
-    def _runner(self, form: bytes) -> Runner:
-        from edgewise import backends
-
-        if form not in self._loaded:
-            self._loaded[form] = backends.load(form, self._execution)
-        return self._loaded[form]
-
-    def close(self) -> None:
-        for runner in self._loaded.values():
-            runner.close()
-
-
-def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:
-    """What to run on, and a remark when that isn't what measured best. An engine's options mean nothing to another one."""
-    from edgewise import backends, registry
-
-    installed = backends.installed()
-    count = threads or (best.threads if best else 1)
-    first = next(iter(installed), registry.names("backend")[0])
-    if best is None:
-        return Execution(backend or first, threads=count), ""
-    if backend is not None and backend != best.backend:
-        return Execution(backend, threads=count), ""
-    if best.backend not in installed and backend is None and installed:
-        extra = registry.EXTRAS.get(registry.module_of(best.backend), best.backend)
-        return Execution(first, threads=count), f"{best.backend} measured best, but isn't installed here: pip install 'edgewise[{extra}]'"
-    if best.backend in installed and best.precision not in installed[best.backend].precisions():
-        return replace(best, precision="fp32", threads=count), f"{best.precision} measured best, but this CPU hasn't got it"
-    return replace(best, threads=count), ""
 
 
 def arrays_for(path: Path, signature: Signature, preprocess: ImagePreprocess | TextPreprocess | None = None) -> dict[str, np.ndarray]:
@@ -285,7 +203,7 @@ def _record(outputs: Outputs, postprocess: Classify | None, top: int) -> dict[st
     return {"predictions": [[prediction._asdict() for prediction in sample] for sample in samples]}
 
 
-def _show(answers: list[tuple[Path, Outputs]], model: _Model, top: int) -> None:
+def _show(answers: list[tuple[Path, Outputs]], model: Model, top: int) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -1,0 +1,393 @@
+"""From requests to calls and back: the queue, the threads, deadlines to the moment. What runs next is `edgewise.scheduling`'s to say."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+from edgewise import scheduling
+from edgewise.host.batching import Key, chosen
+from edgewise.host.calling import Ran, counted, run, told
+from edgewise.host.requests import Answer, Counted, Late, Refused, Request
+from edgewise.host.residency import Residency
+from edgewise.host.tickets import LINES_MOST, Ticket, Version, check_wanted, deadline_of, inline_rows
+from edgewise.host.workers import Workers
+from edgewise.scheduling import Call, Curve, Model, Pending, Running, State, Wait
+from edgewise.types import Inputs, Outputs, Runner
+
+SLOW = 3.0  # of late calls in the loop itself (each counts, and fades by a tenth a call), after which a model's calls go to threads
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Begun:
+    id: int
+    version: Version
+    runner: Runner
+    tickets: list[Ticket]
+    rows: int
+    at: float
+
+
+class Executor:
+    """cores: how many calls' threads run at once. inline_s: calls that take no longer run in the loop, when nothing else waits or runs."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        residency: Residency,
+        *,
+        cores: int,
+        inline_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.state = State({}, cores)
+        self._workers, self._residency, self._inline_s, self._clock, self._loop = workers, residency, inline_s, clock, loop
+        self._waiting: dict[int, Ticket] = {}
+        self._calls: dict[int, _Begun] = {}
+        self._lines: dict[str, tuple[Version, int]] = {}  # line -> its version, and rows up to which it may run in the loop
+        self._numbers = count(1)
+        self._due = False
+        self._again: asyncio.TimerHandle | None = None
+        self._quiet = asyncio.Event()
+        self._held = 0  # in `later` of their versions
+        self._slow = 0.0
+
+    # --- a request comes ---
+
+    def take(self, version: Version, request: Request) -> Answer | Ticket:
+        """The answer of a call that was too short to queue for, or the ticket of a request that was queued.
+
+        Raises InvalidInput for what the model doesn't take, Refused for what can't be taken.
+        """
+        now = self._clock()
+        rows = version.rows_of(request.inputs)
+        check_wanted(version, request.outputs)
+        deadline = deadline_of(request, version.settings, now)
+        self._residency.touch(version.place)
+        if version.place.usable:
+            key = version.key(request.inputs)
+            limit = version.inline.get(key, 0)
+            if rows <= limit and version.free and not self.state.waiting and not self.state.running:
+                return self._at_once(version, request, key, rows, deadline, now)
+        priority = request.priority + version.settings.priority
+        ticket = Ticket(next(self._numbers), request, version, rows, now, deadline, priority, self._loop.create_future())
+        try:
+            self._place(ticket, now)
+        except Refused:
+            version.figures.refused.add(0.0)
+            raise
+        if deadline is not None:
+            ticket.timer = self._loop.call_later(deadline - now, self._late, ticket)
+        return ticket
+
+    def forget(self, ticket: Ticket) -> None:
+        """Whoever asked has gone: it isn't run, unless it runs already."""
+        self._unqueue(ticket)
+        self._settle(ticket)
+
+    def opened(self, version: Version) -> None:
+        """The model came into memory: who waited for it goes into the queue, in this very step."""
+        later, version.later = version.later, {}
+        self._held -= len(later)
+        now = self._clock()
+        for ticket in later.values():
+            self._queue(ticket, now, asked=False)
+
+    def moved(self, version: Version, other: Version) -> None:
+        """Those who wait for `version` to come wait for `other` instead."""
+        later, version.later = version.later, {}
+        self._held -= len(later)
+        for ticket in later.values():
+            ticket.version = other
+            try:
+                self._place(ticket, self._clock(), asked=False)
+            except Refused as error:
+                self._fail(ticket, error)
+
+    def refused(self, version: Version, error: Exception) -> None:
+        """The model won't come."""
+        later, version.later = version.later, {}
+        self._held -= len(later)
+        for ticket in later.values():
+            self._fail(ticket, error)
+
+    def closed(self, version: Version) -> None:
+        """The model is out of memory. Its lines' pace is kept by the curve on the shelf."""
+        gone = set(version.lines.values())
+        version.lines.clear()
+        version.inline.clear()
+        for line in gone:
+            self._lines.pop(line, None)
+        models = {line: model for line, model in self.state.models.items() if line not in gone}
+        self.state = _only(self.state, models)
+
+    def pace(self, version: Version) -> float:
+        """What calls take over what the curve said, of the shapes that it was measured with."""
+        first = next(iter(version.lines.values()), "")
+        return self.state.pace.get(first, 1.0)
+
+    def waiting_of(self, version: Version) -> int:
+        return version.waiting + len(version.later)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + self._held
+
+    @property
+    def running(self) -> int:
+        return len(self._calls)
+
+    async def drained(self, seconds: float) -> bool:
+        """Until nothing waits or runs; whether it came to that in time."""
+        until = self._loop.time() + seconds
+        while self._waiting or self._calls or self._held:
+            self._quiet.clear()
+            try:
+                await asyncio.wait_for(self._quiet.wait(), until - self._loop.time())
+            except TimeoutError:
+                return False
+        return True
+
+    def give_up(self, error: Exception) -> None:
+        """Everything that waits is answered so."""
+        for ticket in list(self._waiting.values()):
+            self._unqueue(ticket)
+            self._fail(ticket, error)
+
+    # --- into the queue and out of it ---
+
+    def _place(self, ticket: Ticket, now: float, asked: bool = True) -> None:
+        version = ticket.version
+        if version.waiting + len(version.later) >= version.settings.queue:
+            first = version.figures.compute
+            mean = first.seconds / first.count if first.count else 0.05
+            raise Refused(f"{version.name} has {version.settings.queue} requests waiting already", mean * version.settings.queue)
+        if version.place.usable:
+            self._queue(ticket, now, asked)
+            return
+        if version.parked:
+            raise Refused(f"{version.name} was taken out of memory by hand; load it first", 60.0)
+        if asked and ticket.deadline is not None and version.place.kept == 0 and _hopeless(version, ticket.deadline - now):
+            seconds = version.place.reload_s
+            raise Refused(f"{version.name} has to be loaded first, which takes {seconds * 1e3:,.0f} ms", seconds)
+        version.later[ticket.id] = ticket
+        self._held += 1
+        self._residency.want(version.place)
+
+    def _queue(self, ticket: Ticket, now: float, asked: bool = True) -> None:
+        if ticket.over:
+            return
+        version = ticket.version
+        line = ticket.line = self._line(version, ticket.request.inputs)
+        pending = Pending(ticket.id, line, ticket.arrived, ticket.deadline, ticket.priority, ticket.rows, ticket.request.client)
+        if asked:
+            self.state = scheduling.seen(self.state, pending, now)
+            verdict = scheduling.admit(self.state, pending, now)
+            if verdict.reason:
+                raise Refused(f"{version.name}: {_WHY[verdict.reason]}", verdict.retry_after_s)
+        self.state = scheduling.queued(self.state, pending)
+        self._waiting[ticket.id] = ticket
+        version.waiting += 1
+        self._residency.enter(version.place)
+        self._soon()
+
+    def _unqueue(self, ticket: Ticket) -> None:
+        version = ticket.version
+        if version.later.pop(ticket.id, None) is not None:
+            self._held -= 1
+        if self._waiting.pop(ticket.id, None) is not None:
+            self.state = scheduling.without(self.state, (ticket.id,))
+            version.waiting -= 1
+            self._residency.leave(version.place)
+            self._soon()  # what was planned around it may start now
+
+    def _line(self, version: Version, inputs: Inputs) -> str:
+        """Where requests of these shapes wait: those that may share a call, in one line."""
+        key = version.key(inputs)
+        line = version.lines.get(key)
+        if line is None:
+            if len(version.lines) >= LINES_MOST:  # shapes of all kinds: of each, calls of their own, all by one curve
+                key = ()
+                if key in version.lines:
+                    return version.lines[key]
+            line = version.lines[key] = f"{version.name}/{version.number}/{next(self._numbers)}"
+            self._open_line(version, line, key, version.curve_for(inputs), shared=version.shared and key != ())
+        return line
+
+    def _open_line(self, version: Version, line: str, key: Key, curve: Curve, shared: bool) -> None:
+        settings = version.settings
+        cores = min(version.cores, self.state.cores)
+        model = Model(curve, shared, version.largest, cores, settings.instances, settings.queue)
+        self.state = _only(self.state, {**self.state.models, line: model})
+        limit = inline_rows(curve, self._inline_s)
+        self._lines[line] = (version, limit)
+        # Where rows that share a call gain, whoever comes in the same turn of the loop is waited for.
+        version.inline[key] = 0 if shared and curve.pays() else limit
+
+    # --- calls ---
+
+    def _soon(self) -> None:
+        """Look what can run when this turn of the loop is over: whoever comes in it may share a call."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._due = False
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        blocked: set[int] = set()
+        while self.state.waiting:
+            now = self._clock()
+            state = scheduling.without(self.state, blocked) if blocked else self.state
+            step = scheduling.next_call(state, now)
+            if isinstance(step, Wait):
+                if step.until_s < float("inf"):
+                    self._again = self._loop.call_later(max(0.0, step.until_s - now), self._dispatch)
+                return
+            version = self._lines[step.model][0]
+            if not version.free:  # the schedule counts runners by line; this one's are with another line of its model
+                blocked |= {pending.id for pending in self.state.waiting if self._lines[pending.model][0] is version}
+                continue
+            self._begin(step, now)
+
+    def _begin(self, call: Call, now: float) -> None:
+        version, limit = self._lines[call.model]
+        tickets = [self._waiting.pop(pending.id) for pending in call.requests]
+        begun = _Begun(next(self._numbers), version, version.free.pop(), tickets, call.rows, now)
+        alone = not self.state.running
+        self.state = scheduling.rested(self.state, call, now)
+        self.state = scheduling.begun(
+            self.state, Running(begun.id, call.model, call.rows, now), tuple(pending.id for pending in call.requests)
+        )
+        version.waiting -= len(tickets)
+        self._calls[begun.id] = begun
+        self._residency.enter(version.place)
+        for _ in tickets:
+            self._residency.leave(version.place)
+        parts = [(ticket.request.inputs, ticket.rows, ticket.request.outputs) for ticket in tickets]
+        work = partial(run, begun.runner, parts)
+        if alone and call.rows <= limit and not self.state.waiting:
+            try:
+                result, error = work(), None
+            except Exception as raised:  # as in a thread: whoever waits is told
+                result, error = None, raised
+            self._ended(begun, result, error)
+        else:
+            self._workers.start(work, partial(self._ended, begun))
+
+    def _at_once(self, version: Version, request: Request, key: Key, rows: int, deadline: float | None, now: float) -> Answer:
+        """A call that is over sooner than two threads could tell each other of it."""
+        if deadline is not None and now + self._inline_s > deadline:
+            version.figures.refused.add(0.0)
+            raise Refused(f"{version.name}: {_WHY['never']}")
+        runner = version.free[-1]
+        try:
+            outputs = runner.run(request.inputs)
+        except Exception as error:
+            version.figures.fail.add(self._clock() - now)
+            raise told(version, error) from error
+        took = self._clock() - now
+        self._slow = self._slow * 0.9 + (took > self._inline_s)
+        if self._slow > SLOW:
+            version.inline[key] = 0
+            self._slow = 0.0
+        counted(version, took, 0.0, took, rows, rows)
+        return Answer(version.name, version.number, chosen(outputs, request.outputs), 0.0, took, rows)
+
+    def _ended(self, begun: _Begun, ran: Ran | None, error: BaseException | None) -> None:
+        now = self._clock()
+        version = begun.version
+        del self._calls[begun.id]
+        version.free.append(begun.runner)
+        self.state = scheduling.ended(self.state, begun.id, now, counts=error is None and ran is not None and ran.together)
+        self._residency.leave(version.place)
+        if ran is not None and not ran.together:
+            self._apart(version)
+        took = ran.seconds if ran is not None else now - begun.at
+        outcomes: Sequence[Outputs | BaseException | None] = ran.outcomes if ran is not None else [error] * len(begun.tickets)
+        for ticket, outcome in zip(begun.tickets, outcomes, strict=True):
+            if ticket.over:
+                continue
+            if isinstance(outcome, dict):
+                counted(version, now - ticket.arrived, begun.at - ticket.arrived, took, ticket.rows, 0)
+                answer = Answer(version.name, version.number, outcome, begun.at - ticket.arrived, took, begun.rows)
+                ticket.answer.set_result(answer)
+                if ticket.deadline is not None:
+                    self.state = scheduling.judged(self.state, False)
+                self._settle(ticket)
+            else:
+                self._fail(ticket, told(version, outcome))
+        version.figures.batches.setdefault(begun.rows, Counted()).add(took)
+        self._rest()
+        self._dispatch()
+
+    def _apart(self, version: Version) -> None:
+        """An output didn't lead with its batch axis after all: nobody shares this model's calls any more."""
+        version.together = False
+        version.reason = "an output came with another number of rows than its inputs, so its requests no longer share calls"
+        models = {
+            line: Model(model.curve, False, 1, model.cores, model.instances, model.places) if line in version.lines.values() else model
+            for line, model in self.state.models.items()
+        }
+        self.state = _only(self.state, models)
+
+    # --- answers ---
+
+    def _late(self, ticket: Ticket) -> None:
+        if ticket.over or ticket.deadline is None:
+            return
+        now = self._clock()
+        if now < ticket.deadline:  # a loop whose timers have whole milliseconds may be early
+            ticket.timer = self._loop.call_later(max(0.0005, ticket.deadline - now), self._late, ticket)
+            return
+        self.state = scheduling.judged(self.state, True)
+        self._unqueue(ticket)
+        ticket.version.figures.late.add(now - ticket.arrived)
+        after_ms = (now - ticket.arrived) * 1e3
+        ticket.answer.set_exception(Late(f"{ticket.version.name}: its deadline passed {after_ms:,.0f} ms after it came"))
+        self._settle(ticket)
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        if not ticket.over:
+            figures = ticket.version.figures
+            (figures.refused if isinstance(error, Refused) else figures.fail).add(self._clock() - ticket.arrived)
+            ticket.answer.set_exception(error)
+        self._settle(ticket)
+
+    def _settle(self, ticket: Ticket) -> None:
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+            ticket.timer = None
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._waiting and not self._calls and not self._held:
+            self._quiet.set()
+
+
+_WHY = {
+    "never": "its deadline is sooner than its own call ends",
+    "full": "as many requests wait as may",
+    "deadline": "its deadline can't be kept with what waits already",
+}
+
+
+def _hopeless(version: Version, seconds: float) -> bool:
+    """Whether a load that was measured before, or what is left of one, is longer than that."""
+    return version.place.state == "absent" and version.warm and version.place.reload_s > seconds
+
+
+def _only(state: State, models: dict[str, Model]) -> State:
+    return State(
+        models, state.cores, state.waiting, state.running,
+        {line: pace for line, pace in state.pace.items() if line in models},
+        {line: traffic for line, traffic in state.traffic.items() if line in models},
+        state.caution, state.rested_s,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""What is run next, and who has run out of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edgewise.scheduling.planning import PATIENCE_S, SHARE, Planned, plan
+from edgewise.scheduling.state import FADING, Pending, State, Traffic
+
+QUIET = 3.0  # gaps without a request, after which the crowd is taken to be there
+MOST_WAIT = 0.2  # of a call's time, that it may wait to be filled
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """To be begun now. rows: of all its requests."""
+
+    model: str
+    requests: tuple[Pending, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """until_s: when to ask again, if nothing happens before; infinity where only an event can change it."""
+
+    until_s: float = math.inf
+
+
+def next_call(state: State, now: float) -> Call | Wait:
+    """The call that is to begin now, or until when to wait.
+
+    No core is idle while a request waits that could be run, but where its call is about to be filled (see `_filling`).
+    """
+    if state.free <= 0 or not state.waiting:
+        return Wait()
+    calls = plan(state, now)
+    ready = _ready(state, calls, now)
+    if ready is None:
+        return Wait()
+    if ready is calls[0] and state.models[ready.model].shared and any(call.late for call in calls):
+        ready = _least_late(state, calls, now)
+    if all(call.model == ready.model for call in calls):
+        until = _filling(state, ready, now)
+        if until > now:
+            return Wait(until)
+    return Call(ready.model, ready.requests, ready.rows)
+
+
+def rested(state: State, call: Call, now: float) -> State:
+    """After `call` was begun: where it was the turn of one without deadline, before those that have one, the next turn comes when this one
+    was a tenth of the time."""
+    patient = any(one.deadline_s is None and one.arrived_s + PATIENCE_S <= now for one in call.requests)
+    if not patient or now < state.rested_s:
+        return state
+    return replace(state, rested_s=now + state.mean_s(call.model, call.rows) / SHARE)
+
+
+def expired(state: State, now: float) -> tuple[tuple[int, ...], float]:
+    """Waiting requests whose deadline is there, and when to ask again: at the next deadline.
+
+    One that can't be kept any more is answered at its deadline too; it isn't run, whatever is idle (`State.reachable`).
+    """
+    late = tuple(one.id for one in state.waiting if one.due_s <= now)
+    return late, min((one.due_s for one in state.waiting if one.due_s > now), default=math.inf)
+
+
+def _ready(state: State, calls: Sequence[Planned], now: float) -> Planned | None:
+    """The first that can start now, and keeps nobody waiting who comes before it."""
+    return next((call for call in calls if call.starts_s <= now and state.models[call.model].cores <= state.free), None)
+
+
+def _least_late(state: State, calls: list[Planned], now: float) -> Planned:
+    """The first call of the size with which the fewest are late: as planned, or smaller, or whole where it was made smaller for one."""
+    first = calls[0]
+    most = state.models[first.model].most
+
+    def late(plan: Sequence[Planned]) -> int:
+        return sum(call.safe_s > one.due_s for call in plan for one in call.requests)
+
+    best, fewest = first, late(calls)
+    for rows in sorted({most, first.rows // 2, 1} - {0, first.rows}, reverse=True):
+        other = plan(state, now, first_rows=rows)
+        if other and (count := late(other)) < fewest:
+            best, fewest = other[0], count
+    return best
+
+
+def _filling(state: State, call: Planned, now: float) -> float:
+    """Until when `call` waits for more rows: `now` where it doesn't.
+
+    It does where others are known to come (fewer are here than were lately), the next of them soon enough that sharing saves more time of
+    all than waiting costs, and no deadline is at risk. A single client never waits: nobody else was here.
+    """
+    model, traffic = state.models[call.model], state.traffic.get(call.model, Traffic())
+    rows, more = call.rows, call.rows + 1
+    # What is remembered has faded once since those who are missing were here.
+    if not model.shared or rows >= model.most or rows + 0.5 >= traffic.crowd / FADING or math.isinf(traffic.gap_s):
+        return now
+    if any(running.model == call.model for running in state.running):
+        return now
+    here, shared, single = (state.mean_s(call.model, count) for count in (rows, more, 1))
+    saved = here + single - shared - traffic.gap_s  # for the one that comes
+    lost = rows * (traffic.gap_s + shared - here)  # for those that are here
+    if saved <= lost or model.curve.throughput(more) <= model.curve.throughput(rows):
+        return now
+    since = max(state.freed_s, min(each.arrived_s for each in call.requests))
+    until = min(traffic.last_s + QUIET * traffic.gap_s, since + MOST_WAIT * single)
+    return min(until, call.due_s - state.p99_s(call.model, more) * (1 + state.caution))

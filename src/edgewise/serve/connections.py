@@ -1,0 +1,129 @@
+"""Connections with deadlines: what a slow client may take of the server's time and memory, and how one that went away is noticed.
+
+uvicorn's own protocol over httptools; its callbacks are the parser's. Deadlines are looked at once a second for all connections together:
+a timer for each request would cost more than parsing it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """head_s: until a request's headers are whole, from its first byte (of a new connection: from when it was accepted). body_s: until
+    its body is, for each `body_bytes_per_s` more of it so much longer. write_s: until a client has taken what waits for it.
+    head_bytes: of headers at most. connections: at one time; more are closed as they come.
+    """
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+    body_bytes_per_s: float = 16_384.0
+    write_s: float = 60.0
+    head_bytes: int = 65_536
+    connections: int = 2_048
+
+
+class Connection(HttpToolsProtocol):
+    """due: by when the client has to have sent what it is at; NEVER where it isn't its turn. asking: whose task waits for an answer."""
+
+    def __init__(self, *args: Any, patience: Patience, clock: Callable[[], float] = time.monotonic, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self.patience = patience
+        self.clock = clock
+        self.due = NEVER
+        self.asking: asyncio.Task[Any] | None = None
+        self.gone = False
+        self._head_bytes = 0
+        self._in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.due = self.clock() + self.patience.head_s
+        if len(self.connections) > self.patience.connections:
+            self._refuse(b"503 Service Unavailable", "too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self.due = NEVER
+        super().connection_lost(exc)
+        if self.asking is not None:
+            self.asking.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.scope
+        super().data_received(data)
+        if not self._in_head:
+            return
+        # What came with the end of the request before may be that one's body.
+        shared = self.scope is not before and before is not None
+        self._head_bytes += min(len(data), self.patience.head_bytes) if shared else len(data)
+        if self._head_bytes > self.patience.head_bytes and not self.transport.is_closing():
+            self._refuse(b"431 Request Header Fields Too Large", f"headers of over {self.patience.head_bytes} bytes")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.due = self.clock() + self.patience.write_s
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.due = NEVER
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["edgewise.connection"] = self  # type: ignore[typeddict-unknown-key]
+        self._in_head = True
+        self._head_bytes = 0
+        self.due = self.clock() + self.patience.head_s
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        length = next((value for name, value in self.headers if name == b"content-length" and value.isdigit()), b"0")
+        self.due = self.clock() + self.patience.body_s + int(length[:15]) / self.patience.body_bytes_per_s
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.due = NEVER
+        super().on_message_complete()
+
+    def overdue(self, now: float) -> None:
+        """Tell a client whose time is over so, and close; with one that doesn't read, there is nothing to say."""
+        if now < self.due or self.transport.is_closing():
+            return
+        if self.flow.write_paused or (self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete):
+            self.transport.abort()
+        elif self.scope is None:
+            self.transport.close()  # it never asked anything
+        else:
+            self._refuse(b"408 Request Timeout", "the request took too long to arrive")
+
+    def _refuse(self, status: bytes, reason: str) -> None:
+        body = b'{"error":"%s"}' % reason.encode()
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body))
+        self.due = NEVER
+        self.transport.write(head + body)
+        self.transport.close()
+        # What its peer doesn't take in a while is thrown away: closing waits for the buffer to empty.
+        self.loop.call_later(2.0, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser makes nothing of, in the protocol's shape."""
+        self._refuse(b"400 Bad Request", "this is no HTTP request")
+
+
+async def watch(connections: set[Any], every_s: float = 1.0) -> None:
+    """Looks at all connections' deadlines until cancelled."""
+    while True:
+        await asyncio.sleep(every_s)
+        now = time.monotonic()
+        for connection in list(connections):
+            if isinstance(connection, Connection):
+                connection.overdue(now)

@@ -1,0 +1,213 @@
+"""The server: a host, its protocols, keys that change, and an orderly end, in one event loop under uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+import uvicorn
+
+from edgewise.errors import InvalidInput
+from edgewise.host import Host
+from edgewise.serve.access import Gate
+from edgewise.serve.config import Server, Tls
+from edgewise.serve.connections import Connection, watch
+from edgewise.serve.http import LOOPBACK, Application
+from edgewise.serve.keys import KeyFile
+from edgewise.serve.logs import say
+from edgewise.serve.rest import Rest, Served
+from edgewise.serve.shared_memory import SharedMemory
+
+POLL_S = 1.0
+# Makes the host, and ends it: `async with open_host() as host`.
+OpenHost = Callable[[], AbstractAsyncContextManager[Host]]
+# What else listens while the server runs (gRPC), on what it shares with REST.
+Side = Callable[[Served], AbstractAsyncContextManager[None]]
+Page = Callable[[Served], Application]
+
+
+class Edge:
+    """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. page: what answers other addresses.
+
+    ready: told the address once it listens. Raises InvalidInput where it can't listen there, or keys or certificates can't be read.
+    """
+
+    def __init__(self, settings: Server, open_host: OpenHost, sides: Sequence[Side] = (), page: Page | None = None) -> None:
+        self.settings = settings
+        self._open_host, self._sides, self._page = open_host, sides, page
+        self._keys = KeyFile(settings.keys, lambda text: say(text, level=logging.WARNING)) if settings.keys else None
+        self._tls = context(settings.tls) if settings.tls else None
+        self._server: uvicorn.Server | None = None
+
+    def run(self, ready: Callable[[str], None] = lambda address: None) -> None:
+        """Until SIGTERM or SIGINT; the first lets what was taken be answered, a second SIGINT doesn't wait."""
+        listener = listening(self.settings.host, self.settings.port)
+        try:
+            with asyncio.Runner(loop_factory=self.loop_factory) as runner:
+                runner.run(self.serve(listener, ready))
+        finally:
+            listener.close()
+
+    @property
+    def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """uvloop's, where that is installed."""
+        return self._config().get_loop_factory()
+
+    async def serve(self, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            host = await stack.enter_async_context(self._open_host())
+            memory = SharedMemory(enabled=settings.shared_memory)
+            stack.callback(memory.close)
+            served = Served(
+                host,
+                Gate(self._keys, settings.limits),
+                memory,
+                hosts=allowed(settings),
+                body_bytes=settings.body,
+                log_requests=settings.log_requests,
+            )
+            for side in self._sides:
+                await stack.enter_async_context(side(served))
+            config = self._config()
+            config.app = Rest(served, self._page(served) if self._page else None)
+            config.load()
+            config.ssl = self._tls
+            self._server = Draining(config, served, settings.linger_s)
+            tasks = [asyncio.create_task(self._poll()), asyncio.create_task(watch(self._server.server_state.connections))]
+            try:
+                ready(address(listener, tls=self._tls is not None))
+                await self._server.serve([listener])
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _config(self) -> uvicorn.Config:
+        settings = self.settings
+        return uvicorn.Config(
+            _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False,
+            timeout_keep_alive=max(1, round(settings.keep_alive_s)), timeout_graceful_shutdown=max(1, round(settings.drain_s)), ws="none",
+            http=functools.partial(Connection, patience=settings.patience), loop="auto",  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    async def _poll(self) -> None:
+        while self._keys is not None:
+            await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(self._keys.poll)
+
+
+class Draining(uvicorn.Server):
+    """Not ready from the signal on, and for `linger_s` more it takes what comes: so long those who share out load need to notice."""
+
+    def __init__(self, config: uvicorn.Config, served: Served, linger_s: float) -> None:
+        super().__init__(config)
+        self._served, self._linger_s = served, linger_s
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn's own raises the signal again in the end, which would end the process before its host is closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop, caught = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        for each in caught:
+            loop.add_signal_handler(each, self.handle_exit, each, None)
+        try:
+            yield
+        finally:
+            for each in caught:
+                loop.remove_signal_handler(each)
+
+    async def main_loop(self) -> None:
+        # uvicorn's own looks round ten times a second for dates and limits that aren't used here.
+        while not self.should_exit:
+            await asyncio.sleep(0.1)
+        self._served.draining.set()
+        say("draining", level=logging.WARNING, under_way=len(self.server_state.tasks))
+        if self._linger_s and not self.force_exit:
+            await asyncio.sleep(self._linger_s)
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Stands in a Config until the application is there."""
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises InvalidInput where that can't be."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidInput(f"{host}: no address to listen at ({error.strerror}); give one of this machine's") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise InvalidInput(f"can't listen at {host}:{port}: {error.strerror}; is something else there?") from error
+    listener.setblocking(False)
+    return listener
+
+
+def address(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def allowed(settings: Server) -> frozenset[str]:
+    """Names that a Host header may have, besides any address; empty for all names."""
+    if "*" in settings.hosts:
+        return frozenset()
+    own = () if settings.loopback else (socket.gethostname(), f"{socket.gethostname()}.local")
+    return frozenset(name.lower() for name in (*LOOPBACK, *own, settings.host, *settings.hosts))
+
+
+def context(tls: Tls) -> ssl.SSLContext:
+    """TLS 1.2 and later; with `clients`, nobody gets in without a certificate that these signed. Raises InvalidInput."""
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        found.load_cert_chain(tls.certificate, tls.key)
+        if tls.clients is not None:
+            found.load_verify_locations(tls.clients)
+            found.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(str(path) for path in (tls.certificate, tls.key, tls.clients) if path is not None)
+        raise InvalidInput(f"can't use {names}: {error}; give PEM files, the certificate's key unencrypted") from error
+    return found
+
+
+def exposure(settings: Server) -> str:
+    """What has to be said aloud of who can reach this server; "" where nothing has."""
+    if settings.loopback or (settings.keys and settings.tls):
+        return ""
+    if not settings.keys and not (settings.tls and settings.tls.clients):
+        return (
+            f"WARNING: listening at {settings.host} WITHOUT KEYS: whoever reaches this machine can use, load and unload its models. "
+            "Give --keys keys.toml (edgewise serve --new-key NAME --keys keys.toml makes one), or --host 127.0.0.1."
+        )
+    if not settings.tls:
+        return f"WARNING: listening at {settings.host} without TLS: keys and data can be read on the way. Give --tls cert.pem key.pem."
+    return ""
+
+
+@contextlib.asynccontextmanager
+async def standing(host: Host) -> AsyncIterator[Host]:
+    """A host that needs no start and no end, as an `OpenHost` gives it."""
+    yield host

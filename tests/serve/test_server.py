@@ -1,0 +1,324 @@
+"""A real server on a real socket: slow clients, those that go away, keys that change, TLS, and its end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewise.errors import InvalidInput
+from edgewise.serve import keys, server
+from edgewise.serve.config import Server, Tls
+from edgewise.serve.connections import Patience
+from edgewise.testing.hosts import FakeHost, identity
+
+INFER = "/v2/models/echo/infer"
+BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [7]}]}).encode()
+
+
+def post(path: str, body: bytes = BODY, **headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
+    """Status and body of one exchange; the connection stays open."""
+    connection.sendall(request)
+    return answered(connection)
+
+
+def answered(connection: socket.socket) -> tuple[int, bytes]:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return 0, data
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return int(head.split()[1]), body
+
+
+def dial(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def test_one_connection_many_requests(serving: Callable[..., Any]) -> None:
+    port = serving(FakeHost({"echo": identity()})).port
+    with dial(port) as connection:
+        for _ in range(3):
+            assert asked(connection, post(INFER)) == (200, (b'{"model_name":"echo","model_version":"1","outputs":'
+                                                            b'[{"name":"y","datatype":"FP32","shape":[1,1],"data":[7.0]}]}'))  # fmt: skip
+        connection.sendall(post(INFER) + post(INFER))  # two at once
+        found = b""
+        while found.count(b'"data":[7.0]') < 2:
+            found += connection.recv(65536)
+        big = np.arange(200_000, dtype=np.float32)
+        told = {"name": "x", "datatype": "FP32", "shape": [1, big.size], "parameters": {"binary_data_size": big.nbytes}}
+        head = json.dumps({"inputs": [told], "parameters": {"binary_data_output": True}}).encode()
+        status, body = asked(connection, post(INFER, head + big.tobytes(), inference_header_content_length=str(len(head))))
+        assert status == 200 and body.endswith(big.tobytes())
+
+
+def test_a_client_that_goes_away_cancels_its_request(serving: Callable[..., Any]) -> None:
+    host = FakeHost({"echo": identity(delay_s=30.0)})
+    port = serving(host).port
+    with dial(port) as connection:
+        connection.sendall(post(INFER))
+        _until(lambda: len(host.requests) == 1)
+    _until(lambda: host.cancelled == 1)
+
+
+def test_slow_clients_block_nobody_and_are_sent_away(serving: Callable[..., Any]) -> None:
+    """Slowloris (heads that never end) and its like with bodies: others are answered all the while."""
+    patience = Patience(head_s=1.0, body_s=1.0)
+    port = serving(FakeHost({"echo": identity()}), Server(patience=patience)).port
+    slow = [dial(port) for _ in range(200)]
+    try:
+        for place, connection in enumerate(slow):
+            match place % 3:
+                case 0:
+                    connection.sendall(b"POST /v2 HTTP/1.1\r\nhost: lo")
+                case 1:
+                    connection.sendall(post(INFER)[:-5])
+        with dial(port) as connection:
+            for _ in range(20):
+                assert asked(connection, post(INFER))[0] == 200
+        replies = [answered(connection)[0] for connection in slow]
+        assert replies == [(408, 408, 0)[place % 3] for place in range(200)]
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_a_drip_of_bytes_buys_no_time(serving: Callable[..., Any]) -> None:
+    port = serving(FakeHost({"echo": identity()}), Server(patience=Patience(head_s=1.0))).port
+    with dial(port) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\n")
+        connection.settimeout(0.2)
+        until = time.monotonic() + 15
+        status = 0
+        while time.monotonic() < until:
+            try:
+                connection.sendall(b"x: y\r\n")
+                data = connection.recv(4096)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            status = int(data.split()[1]) if data else status
+            break
+        assert status in (0, 408) and time.monotonic() < until
+
+
+def test_heads_have_a_size(serving: Callable[..., Any]) -> None:
+    port = serving(FakeHost({"echo": identity()}), Server(patience=Patience(head_bytes=10_000))).port
+    with dial(port) as connection:
+        assert asked(connection, b"GET /v2 HTTP/1.1\r\nx: " + b"y" * 20_000)[0] == 431
+    with dial(port) as connection:
+        assert asked(connection, b"nonsense\r\n\r\n")[0] == 400
+    with dial(port) as connection:
+        head = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\n"
+        assert asked(connection, head + b"content-length: 99999999999\r\n\r\n")[0] == 413
+
+
+def test_connections_have_a_number(serving: Callable[..., Any]) -> None:
+    port = serving(FakeHost({"echo": identity()}), Server(patience=Patience(connections=2))).port
+    first, second, third = (dial(port) for _ in range(3))
+    with first, second, third:
+        assert asked(first, post(INFER))[0] == asked(second, post(INFER))[0] == 200
+        assert answered(third)[0] == 503
+
+
+def test_keys_are_rotated_while_it_runs(serving: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "POLL_S", 0.05)
+    file, old, new = tmp_path / "keys.toml", keys.new_key(), keys.new_key()
+    file.write_text(keys.entry("me", old))
+    port = serving(FakeHost({"echo": identity()}), Server(keys=file)).port
+    with dial(port) as connection:
+        assert asked(connection, post(INFER, authorization=f"Bearer {old}"))[0] == 200
+        assert asked(connection, post(INFER, authorization=f"Bearer {new}"))[0] == 401
+        file.write_text(keys.entry("me", new) + "# rotated\n")
+        _until(lambda: asked(connection, post(INFER, authorization=f"Bearer {new}"))[0] == 200)
+        assert asked(connection, post(INFER, authorization=f"Bearer {old}"))[0] == 401
+
+
+def test_what_was_taken_is_answered_before_the_end(serving: Callable[..., Any]) -> None:
+    host = FakeHost({"echo": identity(delay_s=0.5)})
+    running = serving(host)
+    with dial(running.port) as busy, dial(running.port) as idle:
+        busy.sendall(post(INFER))
+        _until(lambda: len(host.requests) == 1)
+        running.edge.stop()
+        assert answered(busy)[0] == 200
+        assert idle.recv(1) == b""  # closed, as nothing was under way
+        running.thread.join(20)
+        assert not running.thread.is_alive()
+        with pytest.raises(OSError):
+            dial(running.port)
+
+
+SCRIPT = """
+import sys
+from edgewise.serve import logs
+from edgewise.serve.config import Server
+from edgewise.serve.server import Edge, standing
+from edgewise.testing.hosts import FakeHost, identity
+logs.set_up()
+Edge(Server(port=0, linger_s=1.0), lambda: standing(FakeHost({"echo": identity(delay_s=0.3)}))).run(lambda where: print(where, flush=True))
+print("closed", flush=True)
+"""
+
+
+def test_sigterm_drains_and_ends_with_zero() -> None:
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        with dial(port) as connection, dial(port) as probe:
+            connection.sendall(post(INFER))
+            assert asked(probe, b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n")[0] == 200
+            process.send_signal(signal.SIGTERM)
+            _until(lambda: asked(probe, b"GET /v2/health/ready HTTP/1.1\r\nhost: localhost\r\n\r\n")[0] == 503)
+            assert answered(connection)[0] == 200
+        out, errors = process.communicate(timeout=20)
+        assert process.returncode == 0 and out.strip() == "closed"
+        assert [json.loads(line)["event"] for line in errors.splitlines()] == ["draining"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def certificate(folder: Path, name: str, signer: tuple[Any, Any] | None = None) -> tuple[Path, Path, tuple[Any, Any]]:
+    """A certificate and its key as PEM files; its own unless signed."""
+    pytest.importorskip("cryptography")
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(signer[0].subject if signer else subject).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+    )  # fmt: skip
+    made = builder.sign(signer[1] if signer else key, hashes.SHA256())
+    paths = folder / f"{name}.pem", folder / f"{name}.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return *paths, (made, key)
+
+
+def test_tls_and_certificates_of_clients(serving: Callable[..., Any], tmp_path: Path) -> None:
+    pem, key, authority = certificate(tmp_path, "server")
+    theirs, their_key, _ = certificate(tmp_path, "camera", authority)
+    port = serving(FakeHost({"echo": identity()}), Server(tls=Tls(pem, key))).port
+    knows = ssl.create_default_context(cafile=str(pem))
+    with knows.wrap_socket(dial(port), server_hostname="localhost") as connection:
+        assert asked(connection, post(INFER))[0] == 200
+    strict = serving(FakeHost({"echo": identity()}), Server(tls=Tls(pem, key, pem))).port
+    with pytest.raises(OSError), knows.wrap_socket(dial(strict), server_hostname="localhost") as connection:
+        if asked(connection, post(INFER))[0] == 0:
+            raise OSError("closed")
+    knows.load_cert_chain(theirs, their_key)
+    with knows.wrap_socket(dial(strict), server_hostname="localhost") as connection:
+        assert asked(connection, post(INFER))[0] == 200
+
+
+def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="PEM"):
+        server.context(Tls(tmp_path / "a", tmp_path / "b"))
+    with server.listening("127.0.0.1", 0) as taken, pytest.raises(InvalidInput, match="something else"):
+        server.listening("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(InvalidInput, match="no address"):
+        server.listening("256.0.0.1.invalid", 0)
+
+
+def test_exposure_is_said_aloud(tmp_path: Path) -> None:
+    assert server.exposure(Server()) == server.exposure(Server(host="localhost")) == ""
+    assert "WITHOUT KEYS" in server.exposure(Server(host="0.0.0.0"))
+    assert "without TLS" in server.exposure(Server(host="0.0.0.0", keys=tmp_path))
+    tls = Tls(tmp_path, tmp_path)
+    assert "WITHOUT KEYS" in server.exposure(Server(host="0.0.0.0", tls=tls))
+    assert server.exposure(Server(host="0.0.0.0", tls=Tls(tmp_path, tmp_path, tmp_path))) == ""
+    assert "evil" not in server.allowed(Server(host="0.0.0.0")) and server.allowed(Server(hosts=("*",))) == frozenset()
+
+
+def test_tritonclient_works_unchanged(serving: Callable[..., Any]) -> None:
+    http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
+    port = serving(FakeHost({"echo": identity(described={"labels": ("a", "b")})})).port
+    client = http.InferenceServerClient(f"127.0.0.1:{port}", network_timeout=20, connection_timeout=20)
+    try:
+        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("echo") and not client.is_model_ready("none")
+        assert client.get_server_metadata()["name"] == "edgewise"
+        assert client.get_model_metadata("echo")["inputs"][0]["datatype"] == "FP32"
+        assert client.get_model_config("echo")["max_batch_size"] == 128
+        assert client.get_model_repository_index()[0]["state"] == "READY"
+        array = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+        for binary in (True, False):
+            given = http.InferInput("x", array.shape, "FP32")
+            given.set_data_from_numpy(array, binary_data=binary)
+            for outputs in (None, [http.InferRequestedOutput("y", binary_data=binary)]):
+                found = client.infer("echo", [given], outputs=outputs, request_id="7", priority=1, timeout=10_000_000)
+                assert np.array_equal(found.as_numpy("y"), array) and found.get_response()["id"] == "7"
+            for how in ("gzip", "deflate"):
+                found = client.infer("echo", [given], request_compression_algorithm=how, response_compression_algorithm=how)
+                assert np.array_equal(found.as_numpy("y"), array)
+        classes = client.infer("echo", [given], outputs=[http.InferRequestedOutput("y", class_count=1)]).as_numpy("y")
+        assert classes.shape == (3, 1) and classes.dtype == object
+        pending = [client.async_infer("echo", [given]) for _ in range(4)]
+        assert all(np.array_equal(each.get_result().as_numpy("y"), array) for each in pending)
+        assert client.get_inference_statistics("echo")["model_stats"][0]["inference_stats"]["success"]["count"] > 0
+        client.unload_model("echo")
+        assert not client.is_model_ready("echo")
+        client.load_model("echo")
+        with pytest.raises(Exception, match="no model"):
+            client.infer("none", [given])
+    finally:
+        client.close()
+
+
+def test_curl(serving: Callable[..., Any], tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    port = serving(FakeHost({"echo": identity()})).port
+    line = ["curl", "-s", "-m", "20", "--fail-with-body", f"http://127.0.0.1:{port}"]
+
+    def curl(path: str, *more: str) -> bytes:
+        return subprocess.run([*line[:-1], *more, line[-1] + path], capture_output=True, check=True, timeout=30).stdout
+
+    assert json.loads(curl("/v2"))["name"] == "edgewise"
+    assert json.loads(curl(INFER, "-d", BODY.decode()))["outputs"][0]["data"] == [7.0]
+    (tmp_path / "big.json").write_text(
+        json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 50_000], "data": [0.5] * 50_000}]})
+    )
+    assert (
+        len(json.loads(curl(INFER, "--data-binary", f"@{tmp_path / 'big.json'}", "-H", "expect: 100-continue"))["outputs"][0]["data"])
+        == 50_000
+    )
+
+
+def _until(true: Callable[[], bool], seconds: float = 15.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
