@@ -94,11 +94,11 @@
     gauge.hidden = !memory?.cap_bytes;
     if (memory?.cap_bytes) gauge.value = memory.used_bytes / memory.cap_bytes;
 
-    const most = rounded(highest(recent.rates)), slowest = rounded(highest(recent.p99s_ms));
-    attribute(plots.get("rate").path, "d", bars(recent.rates, most, 100));
+    const most = rounded(highest(told.rates)), slowest = rounded(highest(told.p99s_ms));
+    attribute(plots.get("rate").path, "d", bars(told.rates, most, 100));
     write(plots.get("rate").top, `up to ${count(most)}`);
-    attribute(plots.get("rate").picture, "aria-label", `Requests a second over the last minute: ${rate(recent.rate)} on average, ${count(highest(recent.rates))} at most`);
-    attribute(plots.get("p99").path, "d", line(recent.p99s_ms, slowest, 100));
+    attribute(plots.get("rate").picture, "aria-label", `Requests a second over the last minute: ${rate(recent.rate)} on average, ${count(highest(told.rates))} at most`);
+    attribute(plots.get("p99").path, "d", line(told.p99s_ms, slowest, 100));
     write(plots.get("p99").top, recent.p99_ms === null ? "nothing was answered" : `up to ${time(slowest)}`);
     attribute(plots.get("p99").picture, "aria-label", `p99 of latency over the last minute: ${time(recent.p99_ms)} in all`);
 
@@ -141,7 +141,7 @@
       named(cell, "zero", !bad && (value === "0" || value === NONE));
     };
     put("rate", rate(recent.rate));
-    attribute(path, "d", bars(recent.rates, highest(recent.rates), 100));
+    attribute(path, "d", bars(model.rates, highest(model.rates), 100));
     named(row, "idle", recent.requests === 0);
     for (const each of ["p50", "p95", "p99"]) put(each, time(recent[`${each}_ms`]));
     put("queue", recent.waiting ? digits(recent.waiting) : "0");
