@@ -45,9 +45,10 @@ def test_what_is_out_of_the_histograms_range_is_in_its_last_bucket() -> None:
 
 
 def test_nothing_came(clock: Clock) -> None:
-    found = Vitals(clock).recent()
+    kept = Vitals(clock)
+    found = kept.recent()
     assert (found.requests, found.rate, found.p50_ms, found.waiting, found.mean_rows) == (0, 0.0, None, 0.0, None)
-    assert found.rates == (0,) * 60 and found.p99s_ms == (None,) * 60
+    assert kept.rates() == [0] * 60 and kept.p99s_ms() == [None] * 60
 
 
 def test_each_outcome_is_counted_and_only_answers_have_a_time(clock: Clock) -> None:
@@ -77,9 +78,8 @@ def test_a_second_leaves_when_it_is_a_window_old(clock: Clock) -> None:
         for _ in range(number):
             kept.finished("net", "1", "success", 0.001)
         clock.now += 1
-    found = kept.recent("net")
-    assert found.rates == (4, 5, 6, 7, 0)
-    assert found.p99s_ms[0] is not None and found.p99s_ms[-1] is None
+    assert kept.rates("net") == kept.rates() == [4, 5, 6, 7, 0] and kept.rates("other") == [0] * 5
+    assert [p99 is None for p99 in kept.p99s_ms()] == [False] * 4 + [True]
     clock.now += 60
     assert kept.recent("net").requests == 0 and kept.versions("net") == ()
 
@@ -94,7 +94,7 @@ def test_counts_are_those_of_the_window(events: list[tuple[int, vitals.Outcome]]
         told.append((int(clock.now), outcome))
     inside = [outcome for at, outcome in told if int(clock.now) - at < 7]
     found = kept.recent("net")
-    assert found.requests == len(inside) == sum(found.rates)
+    assert found.requests == len(inside) == sum(kept.rates())
     assert found.late == inside.count("late")
 
 
@@ -120,3 +120,16 @@ def test_errors_are_counted_as_what_they_are(clock: Clock) -> None:
     assert (found.success, found.refused, found.late, found.fail) == (1, 2, 1, 2)
     assert found.rows == {8: 1} and found.waiting == 0.25
     assert kept.versions("made up") == ()
+
+
+def test_each_seconds_p99_is_of_all_models_and_the_one_that_runs_is_looked_at_anew(clock: Clock) -> None:
+    kept = Vitals(clock, window_s=3)
+    kept.finished("one", "1", "success", 0.001)
+    kept.finished("two", "1", "success", 0.1)
+    assert kept.p99s_ms()[-1] == pytest.approx(100, rel=0.045)
+    kept.finished("one", "1", "success", 1.0)
+    assert kept.p99s_ms()[-1] == pytest.approx(1000, rel=0.045)
+    clock.now += 1
+    kept.finished("two", "1", "success", 0.01)
+    for _ in range(2):
+        assert kept.p99s_ms() == [None, pytest.approx(1000, rel=0.045), pytest.approx(10, rel=0.045)]

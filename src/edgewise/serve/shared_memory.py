@@ -40,10 +40,6 @@ class SharedMemory:
         self._folder = folder
         self._regions: dict[tuple[str, str], Region] = {}
 
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
     def register(self, owner: str, name: str, key: str, offset: int, size: int) -> None:
         """Raises NotFound where shared memory is off, InvalidInput where there is no such memory, or it is smaller than said."""
         self._check()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from edgewise.host import Answer, Late, NoModel, Refused
 from edgewise.serve.problems import Forbidden, TooMany, Unauthorized
@@ -35,9 +35,9 @@ def middle_s(number: int) -> float:
     return SHORTEST_S * 2.0 ** ((number - 0.5) / STEPS)
 
 
-def percentile_s(histogram: Counter[int], share: float) -> float | None:
+def percentile_s(histogram: Mapping[int, int], share: float) -> float | None:
     """Nearest rank: the least time that a share of at least `share` (0..1] did not exceed. None of nothing."""
-    left = math.ceil(share * histogram.total())
+    left = math.ceil(share * sum(histogram.values()))
     for number in sorted(histogram):
         left -= histogram[number]
         if left <= 0:
@@ -45,16 +45,65 @@ def percentile_s(histogram: Counter[int], share: float) -> float | None:
     return None
 
 
-@dataclass
 class _Second:
-    """What ended within one second. queued_s: of all together. rows: of a call, by how many requests were in one of so many."""
+    """What ended within one second, or in several together. queued_s: of all. rows: of a call -> requests in one of so many."""
 
-    at: int = -1
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    times: Counter[int] = field(default_factory=Counter)
-    rows: Counter[int] = field(default_factory=Counter)
-    queued_s: float = 0.0
-    cached: int = 0
+    __slots__ = ("at", "cached", "outcomes", "queued_s", "rows", "times")
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.outcomes: dict[Outcome, int] = {}
+        self.times: dict[int, int] = {}
+        self.rows: dict[int, int] = {}
+        self.queued_s = 0.0
+        self.cached = 0
+
+    def add(self, other: _Second, sign: int = 1) -> None:
+        for mine, theirs in ((self.outcomes, other.outcomes), (self.times, other.times), (self.rows, other.rows)):
+            _add(mine, theirs, sign)
+        self.queued_s += sign * other.queued_s
+        self.cached += sign * other.cached
+
+
+def _add(mine: dict[Any, int], theirs: Mapping[Any, int], sign: int) -> None:
+    for key, count in theirs.items():
+        left = mine.get(key, 0) + sign * count
+        if left:
+            mine[key] = left
+        else:
+            del mine[key]
+
+
+class _Window:
+    """One version's seconds. Those that are over are added up as they end, so that a look costs no more after many requests than after few:
+    a look that takes long would make requests late.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.over: deque[_Second] = deque()
+        self.sum = _Second(-1)
+        self.now = _Second(-1)
+
+    def at(self, now: int) -> _Second:
+        """The second that runs."""
+        if self.now.at != now:
+            self._turn(now)
+        return self.now
+
+    def _turn(self, now: int) -> None:
+        if self.now.outcomes:
+            self.over.append(self.now)
+            self.sum.add(self.now)
+        while self.over and now - self.over[0].at >= self._length:
+            self.sum.add(self.over.popleft(), -1)
+        if not self.over:
+            self.sum = _Second(-1)  # what floats leave behind when as much is taken from them as was added
+        self.now = _Second(now)
+
+    @property
+    def empty(self) -> bool:
+        return not self.over and not self.now.outcomes
 
 
 @dataclass(frozen=True)
@@ -62,7 +111,7 @@ class Recent:
     """One model's last `seconds`. Percentiles are of answers that came; refusals, failures and misses are counted, and have no time.
 
     rate: of requests that ended, a second. waiting: how many were in the queue on average (Little's law: time waited in all, by
-    the time that went by). rows: rows of a call -> requests. rates, p99s_ms: second by second, the oldest first; None where nothing came.
+    the time that went by). rows: rows of a call -> requests.
     """
 
     seconds: float
@@ -78,8 +127,6 @@ class Recent:
     p99_ms: float | None
     waiting: float
     rows: dict[int, int]
-    rates: tuple[int, ...]
-    p99s_ms: tuple[float | None, ...]
 
     @property
     def mean_rows(self) -> float | None:
@@ -100,27 +147,27 @@ class Vitals:
     def __init__(self, clock: Callable[[], float] = time.monotonic, window_s: int = WINDOW_S) -> None:
         self._clock, self._window = clock, window_s
         self._began = clock()
-        self._kept: dict[tuple[str, str], list[_Second]] = {}
+        self._kept: dict[tuple[str, str], _Window] = {}
+        self._p99s_ms: dict[int, float | None] = {}
 
     def finished(
         self, model: str, version: str, outcome: Outcome, seconds: float, *, queued_s: float = 0.0, rows: int = 1, cached: bool = False
     ) -> None:
         """A request ended, `seconds` after it was read. model: one that there is; version: "" where none was found for it."""
         now = int(self._clock())
-        ring = self._kept.get((model, version)) or self._ring((model, version), now)
-        if ring is None:
+        window = self._kept.get((model, version)) or self._begun((model, version), now)
+        if window is None:
             return
-        second = ring[now % self._window]
-        if second.at != now:
-            second = ring[now % self._window] = _Second(now)
-        second.outcomes[outcome] += 1
+        second = window.at(now)
+        second.outcomes[outcome] = second.outcomes.get(outcome, 0) + 1
         second.queued_s += queued_s
         if outcome == "success":
-            second.times[bucket(seconds)] += 1
+            number = bucket(seconds)
+            second.times[number] = second.times.get(number, 0) + 1
             if cached:
                 second.cached += 1
             else:
-                second.rows[rows] += 1
+                second.rows[rows] = second.rows.get(rows, 0) + 1
 
     def answered(self, answer: Answer, seconds: float) -> None:
         """A request was answered, `seconds` after it was read."""
@@ -131,77 +178,85 @@ class Vitals:
         if not isinstance(error, NoModel | Unauthorized | Forbidden | asyncio.CancelledError):
             self.finished(model, version, _outcome(error), seconds)
 
-    def _ring(self, key: tuple[str, str], now: int) -> list[_Second] | None:
-        if len(self._kept) >= MOST:
-            self._forget(now)
-        if len(self._kept) >= MOST:
-            return None
-        self._kept[key] = [_Second() for _ in range(self._window)]
-        return self._kept[key]
-
-    def _forget(self, now: int) -> None:
-        """Those of whom nothing was heard in the window."""
-        self._kept = {key: ring for key, ring in self._kept.items() if any(now - second.at < self._window for second in ring)}
-
     def versions(self, model: str) -> tuple[str, ...]:
         """Those with requests in the window, sorted; "" among them where some were refused before a version was found."""
-        now = int(self._clock())
-        return tuple(
-            sorted(
-                version
-                for (name, version), ring in self._kept.items()
-                if name == model and any(now - second.at < self._window for second in ring)
-            )
-        )
+        self._turned()
+        return tuple(sorted(version for (name, version), window in self._kept.items() if name == model and not window.empty))
 
     def recent(self, model: str | None = None, version: str | None = None) -> Recent:
         """Of one version, of all versions of a model, or of everything."""
-        rings = [ring for key, ring in self._kept.items() if model in (None, key[0]) and version in (None, key[1])]
-        return _recent(rings, self._clock(), self._window, self._began)
+        now = self._turned()
+        windows = [window for key, window in self._kept.items() if model in (None, key[0]) and version in (None, key[1])]
+        # The current second is not over, and a server that has just begun has no minute behind it.
+        return _recent(windows, max(1.0, min(now - int(now) + self._window - 1, now - self._began)))
+
+    def rates(self, model: str | None = None) -> list[int]:
+        """Requests that ended in each second of the window, the oldest first; of one model, or of everything."""
+        first = int(self._turned()) - self._window + 1
+        found = [0] * self._window
+        for (name, _), window in self._kept.items():
+            if model in (None, name):
+                for second in (*window.over, window.now):
+                    found[second.at - first] += sum(second.outcomes.values())
+        return found
+
+    def p99s_ms(self) -> list[float | None]:
+        """Of everything that was answered in each second of the window, the oldest first; None where nothing was."""
+        last = int(self._turned())
+        first = last - self._window + 1
+        self._p99s_ms = {at: p99 for at, p99 in self._p99s_ms.items() if at >= first}
+        wanted = [at for at in range(first, last + 1) if at not in self._p99s_ms]
+        times: dict[int, dict[int, int]] = {at: {} for at in wanted}
+        for window in self._kept.values():
+            for second in (*window.over, window.now):
+                if second.at in times:
+                    _add(times[second.at], second.times, 1)
+        found = {at: _ms(percentile_s(times[at], 0.99)) for at in wanted}
+        self._p99s_ms |= {at: p99 for at, p99 in found.items() if at < last}  # what is over stays as it is
+        return [self._p99s_ms.get(at, found.get(at)) for at in range(first, last + 1)]
+
+    def _begun(self, key: tuple[str, str], now: int) -> _Window | None:
+        if len(self._kept) >= MOST:
+            self._turned()
+            self._kept = {name: window for name, window in self._kept.items() if not window.empty}
+        if len(self._kept) >= MOST:
+            return None
+        self._kept[key] = _Window(self._window)
+        return self._kept[key]
+
+    def _turned(self) -> float:
+        """Now, which every window then knows."""
+        now = self._clock()
+        for window in self._kept.values():
+            window.at(int(now))
+        return now
 
 
-def _recent(rings: Iterable[list[_Second]], now: float, window: int, began: float) -> Recent:
-    first = int(now) - window + 1
-    by_second: list[list[_Second]] = [[] for _ in range(window)]
-    for ring in rings:
-        for second in ring:
-            if first <= second.at <= int(now):
-                by_second[second.at - first].append(second)
-    found = [second for seconds in by_second for second in seconds]
-    outcomes: Counter[Outcome] = Counter()
-    times: Counter[int] = Counter()
-    rows: Counter[int] = Counter()
-    for second in found:
-        outcomes.update(second.outcomes)
-        times.update(second.times)
-        rows.update(second.rows)
-    # The current second is not over, and a server that has just begun has no minute behind it.
-    seconds = max(1.0, min(now - first, now - began))
-    shares = [_ms(percentile_s(times, share)) for share in (0.5, 0.95, 0.99)]
-    p99s = []
-    for each in by_second:
-        merged: Counter[int] = Counter()
-        for second in each:
-            merged.update(second.times)
-        p99s.append(_ms(percentile_s(merged, 0.99)))
+def _recent(windows: Iterable[_Window], seconds: float) -> Recent:
+    """seconds: that went by."""
+    found = _Second(-1)
+    for window in windows:
+        found.add(window.sum)
+        found.add(window.now)
+    outcomes = found.outcomes
+    requests = sum(outcomes.values())
+    p50, p95, p99 = (_ms(percentile_s(found.times, share)) for share in (0.5, 0.95, 0.99))
     return Recent(
         seconds=seconds,
-        requests=outcomes.total(),
-        success=outcomes["success"],
-        fail=outcomes["fail"],
-        refused=outcomes["refused"],
-        late=outcomes["late"],
-        cached=sum(second.cached for second in found),
-        rate=outcomes.total() / seconds,
-        p50_ms=shares[0],
-        p95_ms=shares[1],
-        p99_ms=shares[2],
-        waiting=sum(second.queued_s for second in found) / seconds,
-        rows=dict(sorted(rows.items())),
-        rates=tuple(sum(second.outcomes.total() for second in each) for each in by_second),
-        p99s_ms=tuple(p99s),
+        requests=requests,
+        success=outcomes.get("success", 0),
+        fail=outcomes.get("fail", 0),
+        refused=outcomes.get("refused", 0),
+        late=outcomes.get("late", 0),
+        cached=found.cached,
+        rate=requests / seconds,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        waiting=max(0.0, found.queued_s) / seconds,
+        rows=dict(sorted(found.rows.items())),
     )
 
 
 def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1e3
+    return None if seconds is None else round(seconds * 1e3, 4)

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from edgewise.serve.access import Gate
+from edgewise.serve.rest import Served
 from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Vitals
 from edgewise.testing.hosts import FakeHost, FakeModel, identity
 from edgewise.types import Signature, TensorSpec
 
@@ -49,15 +49,13 @@ def models() -> dict[str, FakeModel]:
 
 @dataclass
 class Running:
-    """port: where it listens. log: what the server said of faults of its own."""
+    """port: where it listens."""
 
     host: FakeHost
-    vitals: Vitals
-    memory: SharedMemory
+    served: Served
+    loop: Any
     server: Any = None
     port: int = 0
-    loop: Any = None
-    log: list[str] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -81,16 +79,14 @@ def serve() -> Iterator[Serve]:
     started: list[Running] = []
 
     def start(gate: Gate | None = None, shared: bool = False, folder: Any = None, **settings: Any) -> Running:
-        memory = SharedMemory(enabled=shared, **({"folder": folder} if folder else {}))
-        made = Running(FakeHost(models()), Vitals(), memory, loop=loop)
+        memory, host = SharedMemory(enabled=shared, **({"folder": folder} if folder else {})), FakeHost(models())
+        made = Running(host, Served(host, gate or Gate(None), memory), loop)
 
-        async def begin() -> int:
-            made.server = GrpcServer(
-                made.host, gate or Gate(None), memory, made.vitals, Settings(**{"port": 0, **settings}), made.log.append
-            )
-            return await made.server.start()
+        async def begin() -> tuple[Any, int]:
+            server = GrpcServer(made.served, Settings(**{"port": 0, **settings}))
+            return server, await server.start()
 
-        made.port = made.call(begin())
+        made.server, made.port = made.call(begin())
         started.append(made)
         return made
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
 import time
 from pathlib import Path
@@ -123,7 +125,7 @@ def test_a_cancelled_rpc_cancels_the_request(running: Any) -> None:
         eventually(lambda: len(running.host.requests) == 1)
         under_way.cancel()
         eventually(lambda: running.host.cancelled == 1)
-    assert running.vitals.recent().requests == 0
+    assert running.served.vitals.recent().requests == 0
 
 
 @pytest.mark.parametrize(
@@ -142,10 +144,10 @@ def test_codes(stub: Any, asked: Any, expected: str) -> None:
     assert code(stub, "ModelInfer", asked) == expected
 
 
-def test_faults_of_ours_stay_in_the_log(running: Any, stub: Any) -> None:
+def test_faults_of_ours_stay_in_the_log(running: Any, stub: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert "secret" not in refused(stub, "ModelInfer", request("broken")).details()
-    assert "the secret of the engine" in running.log[0]
-    assert running.vitals.recent("broken").fail == 1
+    assert "the secret of the engine" in caplog.text
+    assert running.served.vitals.recent("broken").fail == 1
 
 
 def test_what_does_not_fit_together(stub: Any) -> None:
@@ -295,9 +297,14 @@ def test_health(running: Any) -> None:
             assert asked.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
         watched = asked.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)
         assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
-        running.call(running.server._health.enter_graceful_shutdown())
+        watching = asyncio.run_coroutine_threadsafe(running.server.unready(), running.loop)
+        running.loop.call_soon_threadsafe(running.served.draining.set)
         assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
         watched.cancel()
+        watching.result(10)
+    with grpc.insecure_channel(running.address) as channel:
+        ready = channel.unary_unary(f"/{SERVICE}/ServerReady", response_deserializer=message("ServerReadyResponse").FromString)
+        assert not ready(b"", timeout=10).ready
 
 
 def test_a_stub_made_of_what_reflection_says(running: Any) -> None:
@@ -328,6 +335,35 @@ def test_draining_answers_what_was_taken_and_takes_nothing_new(serve: Any) -> No
         with pytest.raises(grpc.RpcError) as caught:
             method(request("same").SerializeToString(), timeout=2)
         assert caught.value.code().name == "UNAVAILABLE"
+
+
+def test_beside_rest_in_one_server(serving: Any) -> None:
+    """Over the same host, with the same figures; ended with it."""
+    import http.client
+    import socket
+
+    from edgewise.serve.grpc import side
+    from edgewise.serve.page import application
+    from edgewise.testing.hosts import FakeHost, identity
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = serving(FakeHost({"same": identity()}), sides=[side(Settings(port=port), 1.0)], page=application)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        channel.unary_unary(f"/{SERVICE}/ModelInfer")(request("same").SerializeToString(), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+    for path, kind in (("/page/figures", "application/json"), ("/", "text/html; charset=utf-8")):
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        body = reply.read()
+        assert (reply.status, reply.headers["content-type"]) == (200, kind)
+        if path != "/":
+            assert json.loads(body)["models"][0]["recent"]["success"] == 1
+        else:
+            assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
+    connection.request("POST", "/")
+    assert connection.getresponse().status == 405
+    connection.close()
 
 
 def test_a_port_that_is_taken_is_told(serve: Any, running: Any) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from edgewise.serve.access import Gate
-from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Vitals
+from edgewise.serve.rest import Served
 from edgewise.testing.hosts import FakeHost, identity
 
 triton = pytest.importorskip("tritonclient.grpc", reason="needs Triton's client: pip install 'tritonclient[grpc]'")
@@ -112,7 +111,7 @@ def test_its_asyncio_client() -> None:
 
     async def asked() -> list[float]:
         host = FakeHost({"same": identity(delay_s=0.01)})
-        server = GrpcServer(host, Gate(None), SharedMemory(enabled=False), Vitals(), Settings(port=0), print)
+        server = GrpcServer(Served(host, Gate(None)), Settings(port=0))
         port = await server.start()
         try:
             async with aio.InferenceServerClient(f"127.0.0.1:{port}") as client:

@@ -6,18 +6,20 @@ of `grpc.server` take 240 alone, and 410 with the way to the loop and back.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgewise import registry
 from edgewise.errors import InvalidInput
-from edgewise.host import Host
-from edgewise.serve.access import Gate
 from edgewise.serve.grpc.descriptors import METHODS, SERVICE, message, pool
-from edgewise.serve.grpc.service import Log, Service
-from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Vitals
+from edgewise.serve.grpc.service import Service
+from edgewise.serve.logs import say
+from edgewise.serve.rest import Served
 
 HANDSHAKE_MS = 10_000
 KEEPALIVE_MS = 60_000
@@ -46,17 +48,43 @@ class Settings:
             raise InvalidInput("clients' certificates are only asked for over TLS: give the server's certificate and its key too")
 
 
-class GrpcServer:
-    """Belongs to the loop that `host` belongs to. log: of faults of ours, with their traceback."""
+def side(settings: Settings, drain_s: float = 30.0) -> Callable[[Served], AbstractAsyncContextManager[None]]:
+    """For `server.Edge`: gRPC beside REST, over the same host. drain_s: how long, in the end, it waits for what was taken.
 
-    def __init__(self, host: Host, gate: Gate, memory: SharedMemory, vitals: Vitals, settings: Settings, log: Log) -> None:
+    Raises MissingExtra, and where it is entered InvalidInput.
+    """
+    _need()
+
+    @contextlib.asynccontextmanager
+    async def standing(served: Served) -> AsyncIterator[None]:
+        server = GrpcServer(served, settings)
+        port = await server.start()
+        say("gRPC listens", host=settings.host, port=port, tls=settings.certificate is not None)
+        watching = asyncio.create_task(server.unready())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await server.drain(drain_s)
+
+    return standing
+
+
+def _need() -> None:
+    for module in ("grpc", "grpc_health", "grpc_reflection"):
+        registry.need(module)
+
+
+class GrpcServer:
+    """Belongs to the loop that the host belongs to."""
+
+    def __init__(self, served: Served, settings: Settings) -> None:
         """Raises MissingExtra without grpc."""
-        for module in ("grpc", "grpc_health", "grpc_reflection"):
-            registry.need(module)
+        _need()
         import grpc
 
-        self._settings = settings
-        self._service = Service(host, gate, memory, vitals, grpc.StatusCode, log)
+        self._served, self._settings = served, settings
+        self._service = Service(served, grpc.StatusCode)
         self._server: Any = None
         self._health: Any = None
 
@@ -85,13 +113,16 @@ class GrpcServer:
         self._server = server
         return port
 
+    async def unready(self) -> None:
+        """Tells whoever watches its health when the server is about to end."""
+        await self._served.draining.wait()
+        await self._health.enter_graceful_shutdown()
+
     async def drain(self, grace_s: float) -> None:
-        """Takes nothing new, says so to whoever watches its health, and ends when what was taken is answered, or after `grace_s`."""
-        self._service.draining = True
-        if self._health is not None:
-            await self._health.enter_graceful_shutdown()
-        if self._server is not None:
-            await self._server.stop(grace_s)
+        """Takes nothing new, and ends when what was taken is answered, or after `grace_s`."""
+        self._served.draining.set()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
 
     def _handlers(self, grpc: Any) -> dict[str, Any]:
         found = {

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from typing import Any
@@ -13,19 +13,17 @@ from urllib.parse import unquote
 from google.protobuf import json_format
 
 from edgewise.errors import EdgewiseError, InvalidInput
-from edgewise.host import Host
 from edgewise.serve import describing
-from edgewise.serve.access import Gate, bearer
+from edgewise.serve.access import bearer
 from edgewise.serve.grpc import inference, wire
 from edgewise.serve.grpc.descriptors import message
 from edgewise.serve.keys import Client, Scope
+from edgewise.serve.logs import say
 from edgewise.serve.problems import told
-from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Vitals
+from edgewise.serve.rest import Served
 
 IN_STREAM = 16  # requests of one stream that are under way at a time
 Method = Callable[[Any, Any], Awaitable[Any]]
-Log = Callable[[str], None]
 
 # What each method needs a key for; "" for what anyone may ask.
 SCOPES: dict[str, Scope | None] = {
@@ -37,11 +35,11 @@ SCOPES: dict[str, Scope | None] = {
 
 
 class Service:
-    """The methods by name (`methods`), over `host`. codes: grpc.StatusCode, as grpc itself is an optional part."""
+    """The methods by name (`methods`). codes: grpc.StatusCode, as grpc itself is an optional part."""
 
-    def __init__(self, host: Host, gate: Gate, memory: SharedMemory, vitals: Vitals, codes: Any, log: Log) -> None:
-        self._host, self._gate, self._memory, self._vitals, self._codes, self._log = host, gate, memory, vitals, codes, log
-        self.draining = False
+    def __init__(self, served: Served, codes: Any) -> None:
+        self._host, self._gate, self._memory, self._vitals = served.host, served.gate, served.memory, served.vitals
+        self._draining, self._codes = served.draining, codes
 
     def methods(self) -> dict[str, Method]:
         """All but the two of inference. Each takes a request and the RPC's context, and gives the response."""
@@ -150,17 +148,17 @@ class Service:
 
     def _words(self, error: Exception) -> str:
         if not isinstance(error, EdgewiseError):
-            self._log("".join(traceback.format_exception(error)))
+            say("request failed", level=logging.ERROR, error=error)
         return told(error).message
 
     async def _server_live(self, request: Any, client: Client) -> dict[str, Any]:
         return {"live": True}
 
     async def _server_ready(self, request: Any, client: Client) -> dict[str, Any]:
-        return {"ready": not self.draining}
+        return {"ready": not self._draining.is_set()}
 
     async def _model_ready(self, request: Any, client: Client) -> dict[str, Any]:
-        return {"ready": self._host.ready(request.name, request.version)}
+        return {"ready": not self._draining.is_set() and self._host.ready(request.name, request.version)}
 
     async def _server_metadata(self, request: Any, client: Client) -> dict[str, Any]:
         return describing.server(shared_memory=self._memory.enabled)

@@ -25,8 +25,9 @@ class Memory(NamedTuple):
 def figures(host: Host, vitals: Vitals, memory: Memory | None = None) -> bytes:
     """JSON for the page. memory: None where nobody measures it.
 
-    {"server", "memory", "recent", "models": [{"name", "state", "recent", "versions": [{"version", "state", "reason", "recent",
-    "total"}]}]}: "recent" of the last minute (`vitals.Recent`), "total" since the version was first loaded, None where it never was.
+    {"server", "memory", "recent", "rates", "p99s_ms", "models": [{"name", "state", "recent", "rates", "versions": [{"version", "state",
+    "reason", "recent", "total"}]}]}: "recent" of the last minute (`vitals.Recent`), "rates" and "p99s_ms" of each of its seconds, "total"
+    since the version was first loaded, None where it never was.
     """
     statistics = host.statistics()
     by_model: dict[str, list[Status]] = {}
@@ -36,6 +37,8 @@ def figures(host: Host, vitals: Vitals, memory: Memory | None = None) -> bytes:
         "server": {"name": "edgewise", "version": __version__},
         "memory": memory._asdict() if memory else None,
         "recent": _recent(vitals.recent()),
+        "rates": vitals.rates(),
+        "p99s_ms": vitals.p99s_ms(),
         "models": [_model(name, by_model[name], statistics, vitals) for name in sorted(by_model)],
     }
     return msgspec.json.encode(told)
@@ -48,12 +51,13 @@ def _model(name: str, versions: Iterable[Status], statistics: Mapping[tuple[str,
         "name": name,
         "state": next(state for state in _ORDER if state in states),
         "recent": _recent(vitals.recent(name)),
+        "rates": vitals.rates(name),
         "versions": [
             {
                 "version": status.version,
                 "state": status.state,
                 "reason": status.reason,
-                "recent": _recent(vitals.recent(name, status.version), series=False),
+                "recent": _recent(vitals.recent(name, status.version)),
                 "total": _total(statistics.get((name, status.version))),
             }
             for status in shown
@@ -61,12 +65,8 @@ def _model(name: str, versions: Iterable[Status], statistics: Mapping[tuple[str,
     }
 
 
-def _recent(recent: Recent, *, series: bool = True) -> dict[str, Any]:
-    told = msgspec.to_builtins(recent, str_keys=True)
-    told["mean_rows"] = recent.mean_rows
-    if not series:
-        del told["rates"], told["p99s_ms"]
-    return told
+def _recent(recent: Recent) -> dict[str, Any]:
+    return {**msgspec.to_builtins(recent, str_keys=True), "mean_rows": recent.mean_rows}
 
 
 def _total(statistics: Statistics | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const EVERY_MS = 1000, PATIENCE_MS = 10000;
-  const WORDS = { ready: "ready", absent: "on disk, loaded when asked", loading: "loading", unloading: "unloading", failed: "failed" };
+  const WORDS = { ready: "ready", absent: "on disk", loading: "loading", unloading: "unloading", failed: "failed" };
   const MARKS = { ready: "●", absent: "○", loading: "◐", unloading: "◐", failed: "✕" };
   const $ = (id) => document.getElementById(id);
   let key = ""; // in this page's memory alone
@@ -47,7 +47,7 @@
   const rounded = (value) => {
     if (!value) return 1;
     const unit = 10 ** Math.floor(Math.log10(value));
-    return [1, 2, 5, 10].map((step) => step * unit).find((step) => step >= value * .999);
+    return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((step) => step * unit).find((step) => step >= value * .999);
   };
 
   const plot = (name, title, kind) => {
@@ -68,7 +68,7 @@
     tiles.set(name, { value, under });
   };
   for (const [name, title] of [["rate", "Requests a second"], ["p50", "Latency, p50"], ["p99", "Latency, p99"], ["queue", "In queue"],
-    ["misses", "Refused or late"], ["cache", "From cache"], ["memory", "Memory of models"]]) tile(name, title);
+    ["misses", "Refused or late"], ["cache", "From cache"], ["ready", "Models ready"], ["memory", "Memory of models"]]) tile(name, title);
   const gauge = made("meter", { min: "0", max: "1", low: ".8", high: ".95", optimum: "0", hidden: "", "aria-label": "Memory of models, of its cap" });
   tiles.get("memory").under.before(gauge);
 
@@ -86,16 +86,19 @@
     const missed = recent.refused + recent.late;
     put("misses", count(missed), missed ? `${count(recent.refused)} refused, ${count(recent.late)} late` : "none", missed > 0);
     put("cache", share(recent.cached, recent.success), recent.cached ? `${count(recent.cached)} of ${count(recent.success)}` : "");
+    const ready = told.models.filter((model) => model.state === "ready").length;
+    const failed = told.models.filter((model) => model.versions.some((version) => version.state === "failed")).length;
+    put("ready", count(ready), `of ${count(told.models.length)}${failed ? `, ${count(failed)} with a version that failed` : ""}`);
     const memory = told.memory;
     put("memory", memory ? size(memory.used_bytes) : NONE, memory?.cap_bytes ? `of ${size(memory.cap_bytes)}` : memory ? "no cap" : "not measured");
     gauge.hidden = !memory?.cap_bytes;
     if (memory?.cap_bytes) gauge.value = memory.used_bytes / memory.cap_bytes;
 
-    const most = rounded(highest(recent.rates)), slowest = rounded(highest(recent.p99s_ms));
-    attribute(plots.get("rate").path, "d", bars(recent.rates, most, 100));
+    const most = rounded(highest(told.rates)), slowest = rounded(highest(told.p99s_ms));
+    attribute(plots.get("rate").path, "d", bars(told.rates, most, 100));
     write(plots.get("rate").top, `up to ${count(most)}`);
-    attribute(plots.get("rate").picture, "aria-label", `Requests a second over the last minute: ${rate(recent.rate)} on average, ${count(highest(recent.rates))} at most`);
-    attribute(plots.get("p99").path, "d", line(recent.p99s_ms, slowest, 100));
+    attribute(plots.get("rate").picture, "aria-label", `Requests a second over the last minute: ${rate(recent.rate)} on average, ${count(highest(told.rates))} at most`);
+    attribute(plots.get("p99").path, "d", line(told.p99s_ms, slowest, 100));
     write(plots.get("p99").top, recent.p99_ms === null ? "nothing was answered" : `up to ${time(slowest)}`);
     attribute(plots.get("p99").picture, "aria-label", `p99 of latency over the last minute: ${time(recent.p99_ms)} in all`);
 
@@ -114,9 +117,11 @@
 
   const row = (name) => {
     const versions = made("ul", { class: "versions" });
-    const cells = new Map(), element = made("tr", {}, made("th", { scope: "row" }, name, versions));
+    const button = made("button", { type: "button" });
+    button.addEventListener("click", () => act(name, button.dataset.verb));
+    const cells = new Map(), element = made("tr", {}, made("th", { scope: "row" }, name, versions), made("td", { class: "act" }, button));
     for (const [id, label, wide] of [["rate", "Requests/s", true], ["p50", "p50"], ["p95", "p95"], ["p99", "p99"], ["queue", "In queue"],
-      ["rows", "Rows a call"], ["cache", "From cache"], ["refused", "Refused"], ["late", "Late"], ["fail", "Failed"]]) {
+      ["rows", "Rows a call"], ["cache", "Cached"], ["refused", "Refused"], ["late", "Late"], ["fail", "Failed"]]) {
       const value = made("span"), under = made("small");
       const cell = made("td", { class: wide ? "number wide" : "number", "data-label": label }, value, under);
       element.append(cell);
@@ -124,13 +129,10 @@
     }
     const path = made("path", { svg: true, class: "bars" });
     cells.get("rate").under.replaceWith(made("svg", { svg: true, class: "spark", "aria-hidden": "true", viewBox: "0 0 600 100", preserveAspectRatio: "none" }, path));
-    const button = made("button", { type: "button" });
-    button.addEventListener("click", () => act(name, button.dataset.verb));
-    element.append(made("td", {}, button));
     return { row: element, versions, cells, path, button };
   };
 
-  const fill = ({ versions, cells, path, button }, model) => {
+  const fill = ({ row, versions, cells, path, button }, model) => {
     const recent = model.recent, put = (id, value, under = "", bad = false) => {
       const { cell, value: text, under: small } = cells.get(id);
       write(text, value);
@@ -139,7 +141,8 @@
       named(cell, "zero", !bad && (value === "0" || value === NONE));
     };
     put("rate", rate(recent.rate));
-    attribute(path, "d", bars(recent.rates, highest(recent.rates), 100));
+    attribute(path, "d", bars(model.rates, highest(model.rates), 100));
+    named(row, "idle", recent.requests === 0);
     for (const each of ["p50", "p95", "p99"]) put(each, time(recent[`${each}_ms`]));
     put("queue", recent.waiting ? digits(recent.waiting) : "0");
     const sizes = Object.entries(recent.rows), calls = sizes.reduce((sum, [, times]) => sum + times, 0);
@@ -159,7 +162,8 @@
       attribute(mark, "aria-hidden", "true");
       write(mark, `${MARKS[version.state]} `);
       write(number, `version ${version.version}`);
-      write(words, ` ${WORDS[version.state]}${version.reason ? `: ${version.reason}` : ""}${own}`);
+      const why = version.reason ? `: ${version.reason}` : version.state === "absent" ? ", loaded when asked" : "";
+      write(words, ` ${WORDS[version.state]}${why}${own}`);
     });
     const verb = model.state === "ready" || model.state === "loading" ? "unload" : "load";
     button.dataset.verb = verb;
@@ -192,7 +196,7 @@
       say(`${name}: no answer from the server.`, true);
     } finally {
       busy.delete(name);
-      await look();
+      await look(true);
     }
   };
 
@@ -219,7 +223,7 @@
   });
 
   let looking = false;
-  const look = async () => {
+  const look = async (anyway = false) => {
     if (looking) return;
     looking = true;
     try {
@@ -231,7 +235,7 @@
       }
       if (!answer.ok) throw new Error(String(answer.status));
       const told = await answer.json();
-      if (paused && drawn) return;
+      if (paused && drawn && !anyway) return;
       draw(told);
       if (!paused) state("live", "good");
     } catch {
