@@ -21,7 +21,6 @@ from edgewise.serve.http import Application, Gone, Head, Receive, Reply, Scope, 
 from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
-from edgewise.serve.page import Memory
 from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.serve.vitals import Vitals
@@ -33,7 +32,7 @@ MOST_PREDICTIONS = 1000
 class Served:
     """What the protocols share. hosts: names that a Host header may have; empty for any. body_bytes: the most of a request.
 
-    draining: set when the server is about to end; it is then no longer ready. used: memory, where somebody measures it.
+    draining: set when the server is about to end; it is then no longer ready.
     """
 
     host: Host
@@ -44,7 +43,6 @@ class Served:
     body_bytes: int = 64 << 20
     log_requests: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    used: Callable[[], Memory | None] = lambda: None
 
 
 class Asking(NamedTuple):
@@ -93,8 +91,6 @@ class Rest:
             "v2/health/ready": Route(self._ready, get, None),
             "v2/models/stats": Route(self._statistics, get, "infer"),
             "v2/repository/index": Route(self._index, ("POST", *get), "infer"),
-            "": Route(self._page, get, None),
-            "page/figures": Route(self._figures, get, "infer"),
             "metrics": Route(self._metrics, get, "infer"),
             "docs": Route(self._docs, get, None),
             "openapi.json": Route(self._openapi, get, None),
@@ -279,17 +275,6 @@ class Rest:
         from edgewise.serve import openapi
 
         return json_reply(openapi.document())
-
-    async def _page(self, asking: Asking) -> Reply:
-        from edgewise.serve import page
-
-        headers = [(name.encode(), value.encode()) for name, value in page.HEADERS.items() if name != "content-type"]
-        return Reply(200, (page.document(),), page.HEADERS["content-type"].encode(), headers)
-
-    async def _figures(self, asking: Asking) -> Reply:
-        from edgewise.serve import page
-
-        return Reply(200, (page.figures(self._host, self.served.vitals, self.served.used()),))
 
     # System shared memory
 

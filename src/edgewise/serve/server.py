@@ -21,10 +21,9 @@ from edgewise.host import Host
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server, Tls
 from edgewise.serve.connections import Connection, watch
-from edgewise.serve.http import LOOPBACK
+from edgewise.serve.http import LOOPBACK, Application
 from edgewise.serve.keys import KeyFile
 from edgewise.serve.logs import say
-from edgewise.serve.page import Memory
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
 
@@ -33,18 +32,18 @@ POLL_S = 1.0
 OpenHost = Callable[[], AbstractAsyncContextManager[Host]]
 # What else listens while the server runs (gRPC), on what it shares with REST.
 Side = Callable[[Served], AbstractAsyncContextManager[None]]
-Used = Callable[[Host], Memory | None]
+Page = Callable[[Served], Application]
 
 
 class Edge:
-    """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. used: reads the host's memory.
+    """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. page: what answers where REST has nothing.
 
     Raises InvalidInput where it can't listen there, or keys or certificates can't be read.
     """
 
-    def __init__(self, settings: Server, open_host: OpenHost, sides: Sequence[Side] = (), used: Used = lambda host: None) -> None:
+    def __init__(self, settings: Server, open_host: OpenHost, sides: Sequence[Side] = (), page: Page | None = None) -> None:
         self.settings = settings
-        self._open_host, self._sides, self._used = open_host, sides, used
+        self._open_host, self._sides, self._page = open_host, sides, page
         self._keys = KeyFile(settings.keys, lambda text: say(text, level=logging.WARNING)) if settings.keys else None
         self._tls = context(settings.tls) if settings.tls else None
         self._server: uvicorn.Server | None = None
@@ -76,12 +75,11 @@ class Edge:
                 hosts=allowed(settings),
                 body_bytes=settings.body,
                 log_requests=settings.log_requests,
-                used=lambda: self._used(host),
             )
             for side in self._sides:
                 await stack.enter_async_context(side(served))
             config = self._config()
-            config.app = Rest(served)
+            config.app = Rest(served, self._page(served) if self._page else None)
             config.load()
             config.ssl = self._tls
             self._server = Draining(config, served, settings.linger_s)

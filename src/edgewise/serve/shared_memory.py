@@ -36,7 +36,7 @@ class SharedMemory:
     """The regions that clients registered. enabled: where it isn't, every call raises NotFound: nothing tells that there might be any."""
 
     def __init__(self, *, enabled: bool, folder: Path = FOLDER) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._folder = folder
         self._regions: dict[tuple[str, str], Region] = {}
 
@@ -99,7 +99,7 @@ class SharedMemory:
         self._regions.clear()
 
     def _check(self) -> None:
-        if not self._enabled:
+        if not self.enabled:
             raise NotFound("shared memory is off here; whoever runs the server can turn it on (shared_memory = true)")
 
     def _region(self, owner: str, name: str) -> Region:

@@ -15,7 +15,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.host import Host
 from edgewise.host.hosting import LocalHost
 from edgewise.host.settings import ModelSettings, Settings, folder_of
+from edgewise.serve import page
 from edgewise.serve.config import File, Server, settings
+from edgewise.serve.http import Application
 from edgewise.serve.logs import say
 from edgewise.serve.page import Memory
 from edgewise.serve.rest import Served
@@ -56,10 +58,11 @@ def edge(
         finally:
             await host.close()
 
-    sides: list[Side] = [lambda served: _grpc(served, file.server)] if speaks_grpc(file.server) else []
+    sides: list[Side] = [_grpc(file.server)] if speaks_grpc(file.server) else []
     if mirror is not None:
-        sides.append(lambda served: _mirrored(mirror))
-    return Edge(file.server, opened, sides, _used)
+        kept = mirror
+        sides.append(lambda served: _mirrored(kept))
+    return Edge(file.server, opened, sides, _page)
 
 
 def host_settings(table: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], source: str) -> Settings:
@@ -73,8 +76,7 @@ def speaks_grpc(server: Server) -> bool:
     return server.grpc and all(importlib.util.find_spec(module) is not None for module in ("grpc", "grpc_health", "grpc_reflection"))
 
 
-@contextlib.asynccontextmanager
-async def _grpc(served: Served, server: Server) -> AsyncIterator[None]:
+def _grpc(server: Server) -> Side:
     from edgewise.serve import grpc
 
     tls = server.tls
@@ -86,22 +88,7 @@ async def _grpc(served: Served, server: Server) -> AsyncIterator[None]:
         key=tls.key if tls else None,
         clients=tls.clients if tls else None,
     )
-    side = grpc.GrpcServer(served.host, served.gate, served.memory, served.vitals, told, lambda text: say(text, level=logging.ERROR))
-    say("gRPC listens", host=server.host, port=await side.start())
-
-    async def drain() -> None:
-        await served.draining.wait()
-        await asyncio.sleep(server.linger_s)
-        await side.drain(server.drain_s)
-
-    draining = asyncio.create_task(drain())
-    try:
-        yield
-    finally:
-        if not served.draining.is_set():
-            draining.cancel()
-        await asyncio.gather(draining, return_exceptions=True)
-        await side.drain(server.drain_s)
+    return grpc.side(told, server.drain_s)
 
 
 @contextlib.asynccontextmanager
@@ -122,8 +109,12 @@ async def _mirrored(mirror: Mirror) -> AsyncIterator[None]:
         await asyncio.gather(polling, return_exceptions=True)
 
 
-def _used(host: Host) -> Memory | None:
-    if not isinstance(host, LocalHost):
-        return None
-    vitals = host.vitals()
-    return Memory(vitals.above_idle, vitals.cap or 0)
+def _page(served: Served) -> Application:
+    host = served.host
+
+    def memory() -> Memory:
+        assert isinstance(host, LocalHost)  # as `edge` opens no other
+        vitals = host.vitals()
+        return Memory(vitals.above_idle, vitals.cap or 0)
+
+    return page.application(served, memory)
