@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -135,6 +136,48 @@ def test_heads_have_a_size(serving: Callable[..., Any]) -> None:
     with dial(port) as connection:
         head = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\n"
         assert asked(connection, head + b"content-length: 99999999999\r\n\r\n")[0] == 413
+
+
+def test_bodies_of_all_together_have_a_size(serving: Callable[..., Any]) -> None:
+    """Ten clients that each send what one may, and never end, don't fill the memory; room comes back when they leave."""
+    host = FakeHost({"echo": identity()})
+    port = serving(host, Server(body=1_000_000, patience=Patience(bodies=2_000_000))).port
+    head = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"
+    greedy = [dial(port) for _ in range(4)]
+    statuses = []
+    for connection in greedy:
+        connection.sendall(head)
+        connection.settimeout(1.0)
+        try:
+            connection.sendall(bytes(900_000))
+            statuses.append(answered(connection)[0])
+        except (TimeoutError, ConnectionError):
+            statuses.append(0)
+    assert statuses.count(503) >= 1 and statuses[0] == statuses[1] == 0
+    for connection in greedy:
+        connection.close()
+    array = np.zeros(200_000, np.float32)
+    told = {"name": "x", "datatype": "FP32", "shape": [1, array.size], "parameters": {"binary_data_size": array.nbytes}}
+    with dial(port) as connection:
+        start = json.dumps({"inputs": [told]}).encode()
+        body = post(INFER, start + array.tobytes(), inference_header_content_length=str(len(start)))
+        for _ in range(4):  # each is given back
+            assert asked(connection, body)[0] == 200
+
+
+def test_a_body_that_says_no_length_ends_at_the_limit(serving: Callable[..., Any]) -> None:
+    port = serving(FakeHost({"echo": identity()}), Server(body=100_000)).port
+    with dial(port) as connection:
+        connection.sendall(b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
+        status = 0
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                connection.sendall(b"4000\r\n" + bytes(0x4000) + b"\r\n")
+            status = answered(connection)[0]
+        assert status in (413, 0)
+    with dial(port) as connection:
+        chunked = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        assert asked(connection, chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))[0] == 200
 
 
 def test_connections_have_a_number(serving: Callable[..., Any]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -181,3 +184,29 @@ def test_addresses() -> None:
 def test_a_folder_without_packages(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no packages"):
         upstream.index(tmp_path)
+
+
+def test_over_http(there: Files, tmp_path: Path) -> None:
+    """A plain server of files; one that knows no ranges sends all of it again."""
+    handler = functools.partial(Quiet, directory=str(there.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            fetch = upstream.https(f"http://127.0.0.1:{server.server_address[1]}")
+            said: list[str] = []
+            partial = tmp_path / "here/m/1" / f".{upstream.index(there.folder).models[0].sha256[:16]}.partial"
+            partial.parent.mkdir(parents=True)
+            partial.write_bytes(b"half")
+            mirror = Mirror(fetch, tmp_path / "here", None, said.append)
+            assert mirror.sync(), said
+            assert (tmp_path / "here/m/1/model.edgew").read_bytes() == (there.folder / "m/1/model.edgew").read_bytes()
+        finally:
+            server.shutdown()
+            thread.join(10)
+    assert not mirror.sync() and "stays" in said[-1]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        pass

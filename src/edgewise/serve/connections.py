@@ -21,7 +21,8 @@ NEVER = float("inf")
 class Patience:
     """head_s: until a request's headers are whole, from its first byte (of a new connection: from when it was accepted). body_s: until
     its body is, for each `body_bytes_per_s` more of it so much longer. write_s: until a client has taken what waits for it.
-    head_bytes: of headers at most. connections: at one time; more are closed as they come.
+    head_bytes: of headers at most. connections: at one time; more are closed as they come. bodies: bytes of bodies that are held at one
+    time, of all clients; who sends more is told to come back later.
     """
 
     head_s: float = 10.0
@@ -30,14 +31,25 @@ class Patience:
     write_s: float = 60.0
     head_bytes: int = 65_536
     connections: int = 2_048
+    bodies: int = 256 << 20
+
+
+class Bodies:
+    """What bodies of all connections take together, in bytes. most: of one."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
 
 
 class Connection(HttpToolsProtocol):
     """due: by when the client has to have sent what it is at; NEVER where it isn't its turn. asking: whose task waits for an answer."""
 
-    def __init__(self, *args: Any, patience: Patience, clock: Callable[[], float] = time.monotonic, **given: Any) -> None:
+    def __init__(self, *args: Any, patience: Patience, bodies: Bodies, clock: Callable[[], float] = time.monotonic, **given: Any) -> None:
         super().__init__(*args, **given)
         self.patience = patience
+        self.bodies = bodies
+        self._held = 0
         self.clock = clock
         self.due = NEVER
         self.asking: asyncio.Task[Any] | None = None
@@ -54,6 +66,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
         self.due = NEVER
+        self._release()
         super().connection_lost(exc)
         if self.asking is not None:
             self.asking.cancel()
@@ -90,6 +103,29 @@ class Connection(HttpToolsProtocol):
         self.due = self.clock() + self.patience.body_s + int(length[:15]) / self.patience.body_bytes_per_s
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Gathered without waking the application until all of it is there, or too much: uvicorn would stop and start reading meanwhile."""
+        cycle = self.cycle
+        if cycle.response_complete or self.transport.is_closing():
+            return
+        cycle.body += body
+        self._held += len(body)
+        self.bodies.held += len(body)
+        if self.bodies.held > self.patience.bodies:
+            self._release()
+            self._refuse(b"503 Service Unavailable", "too many bodies at one time", b"retry-after: 1\r\n")
+        elif len(cycle.body) > self.bodies.most:
+            self.flow.pause_reading()
+            cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self._release()
+        super().on_response_complete()
+
+    def _release(self) -> None:
+        self.bodies.held -= self._held
+        self._held = 0
+
     def on_message_complete(self) -> None:
         self.due = NEVER
         super().on_message_complete()
@@ -105,9 +141,13 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(b"408 Request Timeout", "the request took too long to arrive")
 
-    def _refuse(self, status: bytes, reason: str) -> None:
+    def _refuse(self, status: bytes, reason: str, more: bytes = b"") -> None:
         body = b'{"error":"%s"}' % reason.encode()
-        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body))
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n" % (
+            status,
+            len(body),
+            more,
+        )
         self.due = NEVER
         self.transport.write(head + body)
         self.transport.close()

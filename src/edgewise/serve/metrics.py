@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UntypedMetricFamily
 
 from edgewise import __version__
 from edgewise.host import Counted, Host, Statistics
@@ -82,7 +82,7 @@ def _outcomes(found: Mapping[tuple[str, str], Statistics]) -> dict[tuple[str, ..
 
 
 def _as_triton(found: Mapping[tuple[str, str], Statistics]) -> Iterator[Metric]:
-    """Gauges by their form here: Triton's counters have no `_total`, which a counter of this library would get."""
+    """Without a type: Triton's counters have no `_total`, which a counter of this library would get."""
 
     def micro(counted: Counted) -> float:
         return round(counted.seconds * 1e6)
@@ -99,7 +99,7 @@ def _as_triton(found: Mapping[tuple[str, str], Statistics]) -> Iterator[Metric]:
         "nv_cache_num_misses_per_model": lambda each: each.cache_miss.count,
     }
     for name, read in aliases.items():
-        family = GaugeMetricFamily(name, f"As Triton has it; see edgewise_* for base units ({name.removeprefix('nv_')}).", labels=_LABELS)
+        family = UntypedMetricFamily(name, f"As Triton has it; see edgewise_* for base units ({name.removeprefix('nv_')}).", labels=_LABELS)
         for key, each in found.items():
             family.add_metric(key, read(each))
         yield family

@@ -116,7 +116,7 @@ class Rest:
                 raise NotFound(f"there is nothing at {scope['path'][:200]!r}; /docs lists what is")
             if scope["method"] not in route.methods:
                 raise WrongMethod(f"{scope['path'][:200]} takes {' or '.join(route.methods)}, not {scope['method'][:20]}")
-            reply, client = await self._answered(route, Asking(scope, receive, head, _NOBODY, route.model, route.version, route.rest))
+            reply, client = await self._answered(route, scope, receive, head)
         except Gone:
             self.replies[499] += 1
             return
@@ -136,15 +136,16 @@ class Rest:
             say("request", method=scope["method"], path=scope["path"][:200], status=reply.status, ms=took, client=client, **more)
         await http.send_reply(send, reply)
 
-    async def _answered(self, route: Route, asking: Asking) -> tuple[Reply, str]:
-        if route.right is None:
-            return await route.handler(asking), ""
-        gate, head, address = self.served.gate, asking.head, asking.scope.get("client")
+    async def _answered(self, route: Route, scope: Scope, receive: Receive, head: Head) -> tuple[Reply, str]:
+        handler, _, right, model, version, rest = route
+        if right is None:
+            return await handler(Asking(scope, receive, head, _NOBODY, model, version, rest)), ""
+        gate, address = self.served.gate, scope.get("client")
         key = bearer(head.authorization) if head.authorization else head.api_key or None
-        client = gate.client(key, address[0] if address else "", route.right)
+        client = gate.client(key, address[0] if address else "", right)
         gate.enter(client)
         try:
-            return await route.handler(asking._replace(client=client)), client.name
+            return await handler(Asking(scope, receive, head, client, model, version, rest)), client.name
         finally:
             gate.leave(client)
 

@@ -20,7 +20,7 @@ from edgewise.errors import InvalidInput
 from edgewise.host import Host
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server, Tls
-from edgewise.serve.connections import Connection, watch
+from edgewise.serve.connections import Bodies, Connection, watch
 from edgewise.serve.http import LOOPBACK, Application
 from edgewise.serve.keys import KeyFile
 from edgewise.serve.logs import say
@@ -102,7 +102,7 @@ class Edge:
         return uvicorn.Config(
             _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)), timeout_graceful_shutdown=max(1, round(settings.drain_s)), ws="none",
-            http=functools.partial(Connection, patience=settings.patience), loop="auto",  # type: ignore[arg-type]
+            http=functools.partial(Connection, patience=settings.patience, bodies=Bodies(settings.body)), loop="auto",  # type: ignore[arg-type]
         )  # fmt: skip
 
     async def _poll(self) -> None:
