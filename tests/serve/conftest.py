@@ -10,11 +10,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import settings
 
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server
 from edgewise.serve.rest import Rest, Served
 from edgewise.testing.hosts import FakeHost, identity
+
+settings.register_profile("serve", deadline=None)  # a busy machine makes no example wrong
+settings.load_profile("serve")
 
 
 @dataclass

@@ -54,7 +54,7 @@ def checked(found: Replied) -> None:
     assert found.status == 200 or (400 <= found.status < 500 and found.error), (found.status, found.body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(body, st.binary(max_size=64), st.sampled_from([None, "right", "0", "-1", "1e3", "99999999999999999999", "٣", "7"]))
 def test_strange_requests(given_body: Any, raw: bytes, header: str | None) -> None:
     head = json.dumps(given_body).encode()
@@ -66,7 +66,7 @@ def test_strange_requests(given_body: Any, raw: bytes, header: str | None) -> No
     checked(CLIENT.ask("POST", INFER, head + raw, headers))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_requests(data: st.DataObject) -> None:
     """A right request with bytes changed, left out or added, in its JSON, its contents or its header."""
@@ -87,7 +87,7 @@ def test_damaged_requests(data: st.DataObject) -> None:
     checked(CLIENT.ask("POST", INFER, bytes(whole), {"inference-header-content-length": str(length)}, pieces=data.draw(st.integers(1, 3))))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.text(alphabet="/%.v2modelsinferABC0\x00é?", max_size=40), st.sampled_from(["GET", "POST", "PUT", "X"]), st.binary(max_size=20))
 def test_strange_addresses(path: str, method: str, raw: bytes) -> None:
     quoted = ("/" + path).encode("utf-8").decode("latin-1")

@@ -176,10 +176,12 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
+    if hint is float:
+        raise InvalidInput(f"{where}={value!r} has to be a number")
     if hint is int and isinstance(value, str):
         return size(value)
     if type(value) is not hint:
-        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "text"}
+        kinds = {int: "a whole number", bool: "true or false", str: "text", Path: "text"}
         raise InvalidInput(f"{where}={value!r} has to be {kinds.get(hint, getattr(hint, '__name__', hint))}")
     return value
 

@@ -20,7 +20,7 @@ NEVER = float("inf")
 @dataclass(frozen=True)
 class Patience:
     """head_s: until a request's headers are whole, from its first byte (of a new connection: from when it was accepted). body_s: until
-    its body is, for each `body_bytes_per_s` more of it so much longer. write_s: until a client has taken what waits for it.
+    its body is, and a second longer for each `body_bytes_per_s` that came. write_s: until a client has taken what waits for it.
     head_bytes: of headers at most. connections: at one time; more are closed as they come. bodies: bytes of bodies that are held at one
     time, of all clients; who sends more is told to come back later.
     """
@@ -99,8 +99,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        length = next((value for name, value in self.headers if name == b"content-length" and value.isdigit()), b"0")
-        self.due = self.clock() + self.patience.body_s + int(length[:15]) / self.patience.body_bytes_per_s
+        self.due = self.clock() + self.patience.body_s
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -109,6 +108,8 @@ class Connection(HttpToolsProtocol):
         if cycle.response_complete or self.transport.is_closing():
             return
         cycle.body += body
+        # What came buys time, what was only announced doesn't.
+        self.due += len(body) / self.patience.body_bytes_per_s
         self._held += len(body)
         self.bodies.held += len(body)
         if self.bodies.held > self.patience.bodies:

@@ -173,9 +173,9 @@ static int shortest(double value, uint32_t *digits, int *count, int *power)
     int binary;
     frexp(value, &binary);
     *power = (int)floor((binary - 1) * 0.30102999566398120); /* log10(2): at most one too low */
-    if (*power < -14 || *power > 22)
+    if (*power < -14 || *power >= EXACT)
         return 0;
-    if (*power < 22 && (*power + 1 < 0 ? value * TEN[-*power - 1] >= 1.0 : value >= TEN[*power + 1]))
+    if (*power + 1 < 0 ? value * TEN[-*power - 1] >= 1.0 : value >= TEN[*power + 1])
         ++*power;
     for (*count = 7; *count <= 9; ++*count) {
         int shift = *count - 1 - *power;
