@@ -58,29 +58,61 @@ static int nearest(uint64_t digits, int exponent, double *out)
     return 0;
 }
 
+/* Eight bytes that are all digits, as a number (little-endian; D. Lemire, "Quickly parsing eight digits", 2018). */
+static int eight(const char *at, uint32_t *out)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    if (((word & 0xF0F0F0F0F0F0F0F0) | (((word + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4)) != 0x3333333333333333)
+        return 0;
+    word -= 0x3030303030303030;
+    word = word * 10 + (word >> 8);
+    *out = (uint32_t)((((word & 0x000000FF000000FF) * 0x000F424000000064) + (((word >> 16) & 0x000000FF000000FF) * 0x0000271000000001)) >> 32);
+    return 1;
+}
+
+static const char *digits_at(const char *here, const char *end, uint64_t *digits)
+{
+    uint32_t more;
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    while (end - here >= 8 && eight(here, &more))
+        *digits = *digits * 100000000 + more, here += 8;
+#else
+    (void)more, (void)eight;
+#endif
+    for (; here < end && is_digit(*here); here++)
+        *digits = *digits * 10 + (uint64_t)(*here - '0');
+    return here;
+}
+
 /* One JSON number at *at; moves it behind. 0 where there is none. */
 static int number(const char **at, const char *end, double *out)
 {
     const char *here = *at, *begin = here;
     uint64_t digits = 0;
-    int count = 0, exponent = 0, negative = 0;
+    int exponent = 0, negative = 0;
     if (here < end && *here == '-')
         negative = 1, here++;
     if (here == end || !is_digit(*here))
         return 0;
     if (*here == '0' && here + 1 < end && is_digit(here[1]))
         return 0;
-    for (; here < end && is_digit(*here); here++)
-        if (count || *here != '0')
-            digits = digits * 10 + (uint64_t)(*here - '0'), count++;
+    const char *first = here;
+    here = digits_at(here, end, &digits);
+    Py_ssize_t count = here - first;
     if (here < end && *here == '.') {
         const char *point = ++here;
-        for (; here < end && is_digit(*here); here++, exponent--)
-            if (count || *here != '0')
-                digits = digits * 10 + (uint64_t)(*here - '0'), count++;
+        here = digits_at(here, end, &digits);
         if (here == point)
             return 0;
+        count += here - point;
+        if (here - point > 100000)
+            return 0;
+        exponent = -(int)(here - point);
     }
+    /* Zeros in front count for nothing: what has more digits than that may have overflowed. */
+    for (; count > 19 && (*first == '0' || *first == '.'); first++)
+        count -= *first == '0';
     if (here < end && (*here == 'e' || *here == 'E')) {
         int minus = 0, power = 0;
         here++;
@@ -134,13 +166,15 @@ static PyObject *parsed(PyObject *self, PyObject *arguments)
     fine = fine && at < end && *at++ == '[';
     for (; fine && found < count; found++) {
         double value;
-        skip(&at, end);
+        if (at < end && is_space(*at))
+            skip(&at, end);
         fine = number(&at, end, &value);
         if (!fine)
             break;
         values[found] = (float)value;
         fine = values[found] <= FLT_MAX && values[found] >= -FLT_MAX;
-        skip(&at, end);
+        if (at < end && *at != ',')
+            skip(&at, end);
         if (found + 1 < count)
             fine = fine && at < end && *at++ == ',';
     }
@@ -167,31 +201,41 @@ static void digits_of(uint32_t value, int count, char *out)
         out[count] = (char)('0' + value % 10), value /= 10;
 }
 
-/* The fewest of 7, 8 or 9 digits that are read as `value` again: value = digits · 10^(power − count + 1). 0 where none was found here. */
+/* value · 10^shift, to some units in the last place. */
+static double scaled(double value, int shift)
+{
+    for (; shift > EXACT; shift -= EXACT)
+        value *= TEN[EXACT];
+    for (; shift < -EXACT; shift += EXACT)
+        value /= TEN[EXACT];
+    return shift < 0 ? value / TEN[-shift] : value * TEN[shift];
+}
+
+/* Digits that are read as `value` again, 7, 8 or 9 of them: value = digits · 10^(power − count + 1). 0 for what is smaller than floats are
+   usually. Nine always do; fewer do where they stay within half of the distance to the next float, less a little for our own rounding. */
 static int shortest(double value, uint32_t *digits, int *count, int *power)
 {
     int binary;
-    frexp(value, &binary);
-    *power = (int)floor((binary - 1) * 0.30102999566398120); /* log10(2): at most one too low */
-    if (*power < -14 || *power >= EXACT)
+    double mantissa = frexp(value, &binary);
+    if (binary < -120)
         return 0;
-    if (*power + 1 < 0 ? value * TEN[-*power - 1] >= 1.0 : value >= TEN[*power + 1])
-        ++*power;
-    for (*count = 7; *count <= 9; ++*count) {
-        int shift = *count - 1 - *power;
-        if (shift > EXACT || shift < -EXACT)
-            return 0;
-        double scaled = shift < 0 ? value / TEN[-shift] : value * TEN[shift];
-        *digits = (uint32_t)(scaled + 0.5);
-        double back = shift < 0 ? *digits * TEN[-shift] : *digits / TEN[shift];
-        if ((float)back == (float)value) {
-            static const uint32_t over[] = {10000000, 100000000, 1000000000};
-            if (*digits == over[*count - 7])
-                *digits /= 10, ++*power;
-            return 1;
-        }
-    }
-    return 0;
+    *power = (int)floor((binary - 1) * 0.30102999566398120); /* log10(2): at most one too low */
+    double whole = scaled(value, 8 - *power);
+    if (whole >= 999999999.5)
+        ++*power, whole /= 10;
+    /* The float below a power of two is half as far away as the one above. */
+    double room = whole / mantissa * (mantissa == 0.5 ? 0x0.FFp-26 : 0x0.FFp-25);
+    uint32_t nine = (uint32_t)(whole + 0.5), seven = (nine + 50) / 100, eight = (nine + 5) / 10;
+    if (fabs(seven * 100.0 - whole) < room)
+        *digits = seven, *count = 7;
+    else if (fabs(eight * 10.0 - whole) < room)
+        *digits = eight, *count = 8;
+    else
+        *digits = nine, *count = 9;
+    static const uint32_t over[] = {10000000, 100000000, 1000000000};
+    if (*digits == over[*count - 7])
+        *digits /= 10, ++*power;
+    return 1;
 }
 
 /* One number at `at`; where it ends, or NULL with an exception. Takes at most MOST bytes. */
