@@ -97,7 +97,7 @@ class Renewer:
         if entry.refused.get(number) == file.stamp and not again:
             return None
         fresh = catalogue.made(file, entry.settings)
-        fresh.parked = old.parked if old is not None else False
+        fresh.parked = old.parked if old is not None else any(version.parked for version in entry.versions.values())
         if old is not None:
             fresh.figures = old.figures
         self._loader.adopt(fresh)
@@ -137,8 +137,6 @@ class Renewer:
             await asyncio.shield(self._residency.want(fresh.place))
         except EdgewiseError as error:
             return error
-        except Exception as error:  # an engine's own, of any class, from a look at a broken file
-            return InvalidInput(f"{type(error).__name__}: {error}")
         finally:
             if beside is not None:
                 beside.place.pinned = pinned

@@ -52,6 +52,8 @@ class ModelSettings:
     instances: calls of this model that may run at once, each on a runner of its own. memory_bytes: what the model needs, peak of
     loading included, where you know better than what was measured or is estimated. pinned: loaded at the start and never evicted.
     backend, threads: instead of what measured best. tokens: size of axes that are open besides the batch when the model is warmed up.
+    process: in a process of its own, which gives back all of its memory and takes nobody along when it crashes, for some 60 MB and copies
+    of every array.
     """
 
     max_rows: int = 0
@@ -67,6 +69,7 @@ class ModelSettings:
     backend: str | None = None
     threads: int | None = None
     tokens: int = 32
+    process: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_rows", 0), ("queue", 1), ("instances", 1), ("tokens", 1), ("memory_bytes", 1), ("threads", 1)):
