@@ -41,7 +41,7 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     own = now + state.p99_s(pending.model, pending.rows)
     if own > pending.due_s:
         return Verdict("never", max(SOONEST_S, own - pending.due_s), own)
-    places = sum(one.model == pending.model for one in state.waiting)
+    places = sum([one.model == pending.model for one in state.waiting])
     if places >= model.places or (2 * places >= model.places and _crowded(state, pending, places)):
         return Verdict("full", max(SOONEST_S, _next_end(state, now) - now))
     if not state.waiting and state.free >= model.cores:
@@ -50,7 +50,7 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
         return Verdict()
     waiting = list(state.waiting)
     insort(waiting, pending, key=key)
-    calls = plan(state, now, waiting)
+    calls = list(plan(state, now, waiting))
     mine = next((call for call in calls if pending in call.requests), None)
     if mine is None or mine.safe_s > pending.due_s:
         ends = math.inf if mine is None else mine.safe_s

@@ -90,10 +90,11 @@ Times = Callable[[int, Curve, int], float]
 def noisy(seed: int, slower: float = 1.0) -> Times:
     """(number of the call, curve, rows) → seconds: log-normal, with the curve's median and p99, `slower` times as long."""
 
+    normals = np.random.default_rng(seed).standard_normal(4096)
+
     def draw(number: int, curve: Curve, rows: int) -> float:
         width = math.log(curve.p99_s(rows) / curve.median_s(rows)) / _Z99
-        normal = float(np.random.default_rng((seed, number)).standard_normal())
-        return slower * curve.median_s(rows) * math.exp(width * normal)
+        return slower * curve.median_s(rows) * math.exp(width * float(normals[number % len(normals)]))
 
     return draw
 

@@ -129,8 +129,10 @@ class State:
 def seen(state: State, pending: Pending, now: float) -> State:
     """After a request came, whatever becomes of it: rates count those that are refused too."""
     before = state.traffic.get(pending.model, Traffic())
-    here = pending.rows + sum(one.rows for one in state.waiting if one.model == pending.model)
-    here += sum(call.rows for call in state.running if call.model == pending.model)
+    here = pending.rows
+    if state.models[pending.model].shared:
+        here += sum([one.rows for one in state.waiting if one.model == pending.model])
+        here += sum([call.rows for call in state.running if call.model == pending.model])
     since = now - before.arrived_s
     rate = before.rate * math.exp(-since / RATE_S) + pending.rows / RATE_S
     crowd = max(here, before.crowd if since < FORGOTTEN_S else 0.0)
