@@ -1,6 +1,6 @@
 """Traces of requests against policies, event by event, in simulated time: the policies are the ones that serve.
 
-Deterministic: a call's time is drawn from its model's curve by the seed and the call's number, so that a run can be repeated to the last bit.
+Deterministic: a call's time is drawn from its model's curve by a seed and the call's number, so a run can be repeated to the last bit.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ MOST_CAUTION = 0.3
 
 @dataclass(frozen=True)
 class Model:
-    """shared: whether requests may share a call, where rows are independent and every input and output has a batch axis.
+    """shared: whether requests may share a call: rows are independent, all inputs and outputs have a batch axis.
 
     largest: rows of a call at most; 0: as many as were measured. cores: that a call takes. instances: how many of its calls may run at once.
     places: requests of it that may wait.
@@ -61,7 +61,7 @@ class Pending:
 
 
 def key(pending: Pending) -> tuple[int, float, float, int]:
-    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline come last in their priority (but see `planning.turn`)."""
+    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline are last in their priority (`planning.turn`)."""
     return (-pending.priority, pending.due_s, pending.arrived_s, pending.id)
 
 
@@ -91,7 +91,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class State:
-    """cores: how many calls of one core may run at once. waiting: in order of `key`. pace: by model, what its calls take over what is predicted.
+    """cores: how many calls of one core may run at once. waiting: in order of `key`.
+
+    pace: by model, what its calls take over what is predicted.
 
     caution: how much later than predicted an end is taken to be, as a share of the time until then; steered by how many are late.
     rested_s: until when those without deadline have had their share (see `planning.turn`).
