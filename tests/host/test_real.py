@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from onnx import numpy_helper
 
 from edgewise import backends
 from edgewise.errors import InvalidInput
@@ -61,6 +62,8 @@ def test_thousands_of_mixed_requests_are_answered_bit_by_bit_as_alone(tmp_path: 
     save(whole(), tmp_path / "first" / "1" / "model.edgew")
     save(whole(seed=1), tmp_path / "second.edgew")
     two, _ = graphs.two_inputs()
+    table = numpy_helper.to_array(two.graph.initializer[0])
+    two.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.round(table * 4), "table"))
     save(two, tmp_path / "two" / "3" / "model.edgew")
     alone = {
         "first": backends.load(whole().SerializeToString(), Execution("onnxruntime")),
@@ -114,16 +117,16 @@ def test_memory_goes_back_when_models_leave(tmp_path: Path) -> None:
         idle = process.memory_info().rss
         for name in ("m0", "m1", "m2", "m0"):
             await host.infer(Request(name, request))
-            assert process.memory_info().rss - idle < 100 * MEGABYTE
+            assert process.memory_info().rss - idle < 130 * MEGABYTE
         assert host.vitals().tally.evictions >= 1
         with_model = process.memory_info().rss - idle
         for name in ("m0", "m1", "m2"):
             await host.unload(name)
         without = process.memory_info().rss - idle
         assert with_model > 20 * MEGABYTE and without < with_model - 20 * MEGABYTE and without < 12 * MEGABYTE
-        assert host.vitals().tally.highest <= 110 * MEGABYTE
+        assert host.vitals().tally.highest <= 143 * MEGABYTE
 
-    tell(tmp_path, story, memory_bytes=100 * MEGABYTE)
+    tell(tmp_path, story, memory_bytes=130 * MEGABYTE)
 
 
 def test_one_that_can_not_fit_is_refused_before_it_takes_memory(tmp_path: Path) -> None:

@@ -168,6 +168,7 @@ def test_a_load_waits_for_users_to_end_and_new_ones_wait_for_the_next(loop: Fake
         await asyncio.shield(host.want(b)) if b.state != "ready" else None
         assert loop.time() - began < 0.5
         await busy
+        await asyncio.sleep(2)
         await host.settled()
 
     play(story())

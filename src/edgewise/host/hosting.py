@@ -22,6 +22,7 @@ from edgewise.host.settings import Settings, folder_of
 from edgewise.host.tickets import Version, deadline_of
 from edgewise.host.workers import Threads, Workers, threads_worth
 
+INLINE_MS, INLINE_ONE_CORE_MS = 0.3, 2.0
 TEND_S = 0.5
 CACHE_SHARE = 8  # of the memory cap, that answers may take at most
 
@@ -91,9 +92,8 @@ class LocalHost:
         )
         self._residency = Residency(settings.memory_bytes, self._loader, self._above, room_s=settings.room_s, clock=self._clock)
         self._workers = self._given_workers or Threads(cores, loop)
-        self._executor = Executor(
-            self._workers, self._residency, cores=cores, inline_s=settings.inline_ms / 1e3, clock=self._clock, loop=loop
-        )
+        inline_ms = settings.inline_ms if settings.inline_ms is not None else INLINE_ONE_CORE_MS if cores == 1 else INLINE_MS
+        self._executor = Executor(self._workers, self._residency, cores=cores, inline_s=inline_ms / 1e3, clock=self._clock, loop=loop)
         self._renewer = Renewer(
             self._folder, settings, self._models, self._loader, self._residency, self._executor, changed=self._cache.drop
         )
@@ -128,7 +128,8 @@ class LocalHost:
         version = self._models.route(request)
         while version.facts is None:
             await self._known(version)
-            version = self._models.route(request)
+            if version.failed or version.retired:
+                version = self._models.route(request)
         ttl_s = version.settings.cache_ttl_s
         if not ttl_s or version.facts is None:
             return await self._ask(version, request)

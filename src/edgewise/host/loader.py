@@ -53,7 +53,10 @@ class Files:
         model = loading.read(version.file.path, backend=own.backend, threads=own.threads, trust=self._trust)
         if model.package is not None and version.facts is not None and model.package.content_id != version.facts.content_id:
             raise InvalidInput(f"{version.file.path} changed while it was loaded; it is looked at again")
-        return _all(runners, (loading.Runners(model, eager=True) for _ in range(own.instances)))
+        # Without the package: while an engine loads, its mapped file would be resident too.
+        model = replace(model, package=None)
+        signature = version.facts.signature if version.facts is not None else None
+        return _all(runners, (loading.Runners(model, eager=True, signature=signature) for _ in range(own.instances)))
 
 
 class Loader:

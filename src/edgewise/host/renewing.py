@@ -101,11 +101,11 @@ class Renewer:
         if old is not None:
             fresh.figures = old.figures
         self._loader.adopt(fresh)
-        beside = old or entry.main()
+        beside = old if old is not None and not old.failed else entry.main()
         error = None
         if tried:
             error = await self._proved(fresh, beside)
-            if error is None and old is not None and old.facts is not None and _same(old, fresh):
+            if error is None and old is not None and not old.failed and _same(old, fresh):
                 old.file = file  # touched, or copied over by itself
                 self._drop(fresh)
                 return None

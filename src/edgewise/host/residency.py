@@ -208,6 +208,7 @@ class Residency:
         self._moved.clear()
         leaving = [place for place in self._inside if place.closing]
         if (place := next((place for place in leaving if not place.in_use), None)) is not None:
+            self.tally.evictions += not place.going
             await self._out(place)
             return 0
         if self._excess:

@@ -87,7 +87,8 @@ class Settings:
     """Of the host. memory_bytes: the most of resident memory above the idle process, peaks of loading included; None: no cap.
 
     cores: how many calls' threads run at once; 0: what is measured here. poll_s: how often the repository is looked at; 0: never.
-    inline_ms: calls that take no longer run in the event loop itself when nothing else waits, which saves two changes of thread.
+    inline_ms: calls that take no longer run in the event loop itself when nothing else waits, which saves two changes of thread; None: 0.3,
+    and 2 on one core, where whoever comes meanwhile could do nothing but wait either way.
     cache_bytes: of answers kept. room_s: how long a load waits for models in use. grace_s: how long closing waits for what was taken.
     trust: whose packages may be loaded. curves: whether measured batch curves are kept beside the models.
     """
@@ -95,7 +96,7 @@ class Settings:
     memory_bytes: int | None = None
     cores: int = 0
     poll_s: float = 2.0
-    inline_ms: float = 0.3
+    inline_ms: float | None = None
     cache_bytes: int = 64 << 20
     room_s: float = 30.0
     grace_s: float = 30.0
