@@ -192,10 +192,16 @@ def test_the_urgent_and_the_important_go_first(hosted: Story) -> None:
             await host.infer(asked("m", **given))
             order.append(name)
 
-        await asyncio.gather(ask("some time"), ask("late", deadline=now + 1), ask("soon", deadline=now + 0.2), ask("important", priority=1))
+        await asyncio.gather(
+            ask("there already"),
+            ask("some time"),
+            ask("late", deadline=now + 1),
+            ask("soon", deadline=now + 0.2),
+            ask("important", priority=1),
+        )
 
     hosted(tell)
-    assert order == ["important", "soon", "late", "some time"]
+    assert order == ["there already", "important", "soon", "late", "some time"]
 
 
 def test_cancelled_requests_cost_nothing_more(hosted: Story) -> None:

@@ -10,13 +10,15 @@ from functools import partial
 from itertools import count
 
 from edgewise import scheduling
+from edgewise.host import lines
 from edgewise.host.batching import Key, chosen
 from edgewise.host.calling import Ran, counted, run, told
+from edgewise.host.lines import Line
 from edgewise.host.requests import Answer, Counted, Late, Refused, Request
 from edgewise.host.residency import Residency
-from edgewise.host.tickets import LINES_MOST, Ticket, Version, check_wanted, deadline_of, inline_rows
+from edgewise.host.tickets import Ticket, Version, check_wanted, deadline_of
 from edgewise.host.workers import Workers
-from edgewise.scheduling import Call, Curve, Model, Pending, Running, State, Wait
+from edgewise.scheduling import Pending, Running, State, Wait
 from edgewise.types import Inputs, Outputs, Runner
 
 SLOW = 3.0  # of late calls in the loop itself (each counts, and fades by a tenth a call), after which a model's calls go to threads
@@ -49,7 +51,7 @@ class Executor:
         self._workers, self._residency, self._inline_s, self._clock, self._loop = workers, residency, inline_s, clock, loop
         self._waiting: dict[int, Ticket] = {}
         self._calls: dict[int, _Begun] = {}
-        self._lines: dict[str, tuple[Version, int]] = {}  # line -> its version, and rows up to which it may run in the loop
+        self._lines: dict[str, Line] = {}
         self._numbers = count(1)
         self._due = False
         self._again: asyncio.TimerHandle | None = None
@@ -81,7 +83,7 @@ class Executor:
         except Refused:
             version.figures.refused.add(0.0)
             raise
-        if deadline is not None:
+        if deadline is not None and not ticket.over:
             ticket.timer = self._loop.call_later(deadline - now, self._late, ticket)
         return ticket
 
@@ -123,8 +125,7 @@ class Executor:
         version.inline.clear()
         for line in gone:
             self._lines.pop(line, None)
-        models = {line: model for line, model in self.state.models.items() if line not in gone}
-        self.state = _only(self.state, models)
+        self.state = lines.without(self.state, gone)
 
     def pace(self, version: Version) -> float:
         """What calls take over what the curve said, of the shapes that it was measured with."""
@@ -172,7 +173,7 @@ class Executor:
             return
         if version.parked:
             raise Refused(f"{version.name} was taken out of memory by hand; load it first", 60.0)
-        if asked and ticket.deadline is not None and version.place.kept == 0 and _hopeless(version, ticket.deadline - now):
+        if asked and ticket.deadline is not None and version.hopeless(ticket.deadline - now):
             seconds = version.place.reload_s
             raise Refused(f"{version.name} has to be loaded first, which takes {seconds * 1e3:,.0f} ms", seconds)
         version.later[ticket.id] = ticket
@@ -184,6 +185,8 @@ class Executor:
             return
         version = ticket.version
         line = ticket.line = self._line(version, ticket.request.inputs)
+        if asked and self._straight(version, ticket, now):
+            return
         pending = Pending(ticket.id, line, ticket.arrived, ticket.deadline, ticket.priority, ticket.rows, ticket.request.client)
         if asked:
             self.state = scheduling.seen(self.state, pending, now)
@@ -195,6 +198,16 @@ class Executor:
         version.waiting += 1
         self._residency.enter(version.place)
         self._soon()
+
+    def _straight(self, version: Version, ticket: Ticket, now: float) -> bool:
+        """Begin its call here and now, where nothing waits and nobody would share it: there is nothing to schedule."""
+        state, line = self.state, self._lines[ticket.line]
+        if state.waiting or line.gains or not version.free or state.free < state.models[ticket.line].cores:
+            return False
+        if ticket.deadline is not None and now + state.p99_s(ticket.line, ticket.rows) > ticket.deadline:
+            return False
+        self._begin(ticket.line, [ticket], ticket.rows, now)
+        return True
 
     def _unqueue(self, ticket: Ticket) -> None:
         version = ticket.version
@@ -208,26 +221,14 @@ class Executor:
 
     def _line(self, version: Version, inputs: Inputs) -> str:
         """Where requests of these shapes wait: those that may share a call, in one line."""
-        key = version.key(inputs)
+        key = lines.key_of(version, inputs)
         line = version.lines.get(key)
         if line is None:
-            if len(version.lines) >= LINES_MOST:  # shapes of all kinds: of each, calls of their own, all by one curve
-                key = ()
-                if key in version.lines:
-                    return version.lines[key]
             line = version.lines[key] = f"{version.name}/{version.number}/{next(self._numbers)}"
-            self._open_line(version, line, key, version.curve_for(inputs), shared=version.shared and key != ())
+            self.state, self._lines[line] = lines.added(self.state, line, version, key, inputs, self._inline_s)
+            # Where rows that share a call gain, whoever comes in the same turn of the loop is waited for.
+            version.inline[key] = 0 if self._lines[line].gains else self._lines[line].inline
         return line
-
-    def _open_line(self, version: Version, line: str, key: Key, curve: Curve, shared: bool) -> None:
-        settings = version.settings
-        cores = min(version.cores, self.state.cores)
-        model = Model(curve, shared, version.largest, cores, settings.instances, settings.queue)
-        self.state = _only(self.state, {**self.state.models, line: model})
-        limit = inline_rows(curve, self._inline_s)
-        self._lines[line] = (version, limit)
-        # Where rows that share a call gain, whoever comes in the same turn of the loop is waited for.
-        version.inline[key] = 0 if shared and curve.pays() else limit
 
     # --- calls ---
 
@@ -251,29 +252,27 @@ class Executor:
                 if step.until_s < float("inf"):
                     self._again = self._loop.call_later(max(0.0, step.until_s - now), self._dispatch)
                 return
-            version = self._lines[step.model][0]
+            version = self._lines[step.model].version
             if not version.free:  # the schedule counts runners by line; this one's are with another line of its model
-                blocked |= {pending.id for pending in self.state.waiting if self._lines[pending.model][0] is version}
+                blocked |= {pending.id for pending in self.state.waiting if self._lines[pending.model].version is version}
                 continue
-            self._begin(step, now)
+            tickets = [self._waiting.pop(pending.id) for pending in step.requests]
+            version.waiting -= len(tickets)
+            self.state = scheduling.rested(self.state, step, now)
+            self._begin(step.model, tickets, step.rows, now)
+            for _ in tickets:  # its call is its model's user now
+                self._residency.leave(version.place)
 
-    def _begin(self, call: Call, now: float) -> None:
-        version, limit = self._lines[call.model]
-        tickets = [self._waiting.pop(pending.id) for pending in call.requests]
-        begun = _Begun(next(self._numbers), version, version.free.pop(), tickets, call.rows, now)
+    def _begin(self, line: str, tickets: list[Ticket], rows: int, now: float) -> None:
+        version, inline = self._lines[line].version, self._lines[line].inline
+        begun = _Begun(next(self._numbers), version, version.free.pop(), tickets, rows, now)
         alone = not self.state.running
-        self.state = scheduling.rested(self.state, call, now)
-        self.state = scheduling.begun(
-            self.state, Running(begun.id, call.model, call.rows, now), tuple(pending.id for pending in call.requests)
-        )
-        version.waiting -= len(tickets)
+        self.state = scheduling.begun(self.state, Running(begun.id, line, rows, now), [ticket.id for ticket in tickets])
         self._calls[begun.id] = begun
         self._residency.enter(version.place)
-        for _ in tickets:
-            self._residency.leave(version.place)
         parts = [(ticket.request.inputs, ticket.rows, ticket.request.outputs) for ticket in tickets]
         work = partial(run, begun.runner, parts)
-        if alone and call.rows <= limit and not self.state.waiting:
+        if alone and rows <= inline and not self.state.waiting:
             try:
                 result, error = work(), None
             except Exception as raised:  # as in a thread: whoever waits is told
@@ -284,7 +283,7 @@ class Executor:
 
     def _at_once(self, version: Version, request: Request, key: Key, rows: int, deadline: float | None, now: float) -> Answer:
         """A call that is over sooner than two threads could tell each other of it."""
-        if deadline is not None and now + self._inline_s > deadline:
+        if deadline is not None and now + self.state.p99_s(version.lines[key], rows) > deadline:
             version.figures.refused.add(0.0)
             raise Refused(f"{version.name}: {_WHY['never']}")
         runner = version.free[-1]
@@ -332,11 +331,8 @@ class Executor:
         """An output didn't lead with its batch axis after all: nobody shares this model's calls any more."""
         version.together = False
         version.reason = "an output came with another number of rows than its inputs, so its requests no longer share calls"
-        models = {
-            line: Model(model.curve, False, 1, model.cores, model.instances, model.places) if line in version.lines.values() else model
-            for line, model in self.state.models.items()
-        }
-        self.state = _only(self.state, models)
+        for line in version.lines.values():
+            self.state, self._lines[line] = lines.alone(self.state, line, self._lines[line])
 
     # --- answers ---
 
@@ -377,17 +373,3 @@ _WHY = {
     "full": "as many requests wait as may",
     "deadline": "its deadline can't be kept with what waits already",
 }
-
-
-def _hopeless(version: Version, seconds: float) -> bool:
-    """Whether a load that was measured before, or what is left of one, is longer than that."""
-    return version.place.state == "absent" and version.warm and version.place.reload_s > seconds
-
-
-def _only(state: State, models: dict[str, Model]) -> State:
-    return State(
-        models, state.cores, state.waiting, state.running,
-        {line: pace for line, pace in state.pace.items() if line in models},
-        {line: traffic for line, traffic in state.traffic.items() if line in models},
-        state.caution, state.rested_s,
-    )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from edgewise import devices
 from edgewise.errors import EdgewiseError, InvalidInput
-from edgewise.host import curves, memory
+from edgewise.host import curves, memory, processes
 from edgewise.host.caching import Cache, key_of
 from edgewise.host.catalogue import Catalogue
 from edgewise.host.executor import Executor
@@ -23,12 +22,17 @@ from edgewise.host.settings import Settings, folder_of
 from edgewise.host.tickets import Version, deadline_of
 from edgewise.host.workers import Threads, Workers, threads_worth
 
+INLINE_MS, INLINE_ONE_CORE_MS = 0.3, 2.0
 TEND_S = 0.5
+CACHE_SHARE = 8  # of the memory cap, that answers may take at most
 
 
 @dataclass(frozen=True)
 class Vitals:
-    """How the host is. above_idle: resident memory beyond that of the process without models. kept: by "model/version", as measured."""
+    """How the host is. above_idle: resident memory beyond that of the process without models. kept: by "model/version", as measured.
+
+    trouble: what went wrong with the last look at the repository; "" where nothing did.
+    """
 
     above_idle: int
     cap: int | None
@@ -39,6 +43,7 @@ class Vitals:
     cached: int
     cached_bytes: int
     tally: Tally
+    trouble: str
 
 
 class LocalHost:
@@ -61,8 +66,9 @@ class LocalHost:
         self._folder = folder_of(Path(folder))
         self._clock = clock
         self._models = Catalogue()
-        self._cache = Cache(self.settings.cache_bytes, clock)
-        self._closing = False
+        # Answers that are kept take their part of the cap too.
+        self._cache = Cache(min(self.settings.cache_bytes, (self.settings.memory_bytes or 1 << 60) // CACHE_SHARE), clock)
+        self._closing, self._trouble = False, ""
         self._tender: asyncio.Task[None] | None = None
         self._engine, self._given_workers, self._above = engine or Files(self.settings), workers, above
 
@@ -73,7 +79,7 @@ class LocalHost:
         if self._above is None:
             await asyncio.to_thread(_prepare)
             idle = memory.rss_bytes()
-            self._above = lambda: memory.rss_bytes() - idle
+            self._above = lambda: memory.rss_bytes() - idle + processes.resident_bytes()
         self._loader = Loader(
             self._engine,
             curves.Shelf(settings.curves),
@@ -86,9 +92,8 @@ class LocalHost:
         )
         self._residency = Residency(settings.memory_bytes, self._loader, self._above, room_s=settings.room_s, clock=self._clock)
         self._workers = self._given_workers or Threads(cores, loop)
-        self._executor = Executor(
-            self._workers, self._residency, cores=cores, inline_s=settings.inline_ms / 1e3, clock=self._clock, loop=loop
-        )
+        inline_ms = settings.inline_ms if settings.inline_ms is not None else INLINE_ONE_CORE_MS if cores == 1 else INLINE_MS
+        self._executor = Executor(self._workers, self._residency, cores=cores, inline_s=inline_ms / 1e3, clock=self._clock, loop=loop)
         self._renewer = Renewer(
             self._folder, settings, self._models, self._loader, self._residency, self._executor, changed=self._cache.drop
         )
@@ -123,7 +128,8 @@ class LocalHost:
         version = self._models.route(request)
         while version.facts is None:
             await self._known(version)
-            version = self._models.route(request)
+            if version.failed or version.retired:
+                version = self._models.route(request)
         ttl_s = version.settings.cache_ttl_s
         if not ttl_s or version.facts is None:
             return await self._ask(version, request)
@@ -215,6 +221,7 @@ class LocalHost:
             cached=len(self._cache),
             cached_bytes=self._cache.size,
             tally=self._residency.tally,
+            trouble=self._trouble,
         )
 
     # --- inside ---
@@ -260,8 +267,11 @@ class LocalHost:
             await asyncio.sleep(min(TEND_S, self.settings.poll_s or TEND_S))
             self._residency.trim()
             if self.settings.poll_s and self._clock() >= next_look:
-                with contextlib.suppress(OSError, EdgewiseError):  # a disk that is away, a model that vanished: the next look tells
+                try:
                     await self._renewer.look()
+                    self._trouble = ""
+                except Exception as error:  # whatever is wrong with one look, it must not be the last one
+                    self._trouble = f"{type(error).__name__}: {error}"
                 next_look = self._clock() + self.settings.poll_s
 
 

@@ -121,13 +121,14 @@ class Runners:
     Of a model with one form, which is loaded, the bytes are given up: the engine has them.
     """
 
-    def __init__(self, model: Model, *, eager: bool = False) -> None:
+    def __init__(self, model: Model, *, eager: bool = False, signature: Signature | None = None) -> None:
         self._forms, self._execution = model.data, model.execution
         self._loaded: dict[int, Runner] = {}
         self._only: Runner | None = None
         # The graph's own: a form may have fixed what another leaves open.
-        package = model.package
-        self.signature = package.manifest.entry("main").signature if package is not None else self._runner(0).signature
+        if signature is None and model.package is not None:
+            signature = model.package.manifest.entry("main").signature
+        self.signature = signature if signature is not None else self._runner(0).signature
         if eager:
             for place in range(len(self._forms)):
                 self._runner(place)

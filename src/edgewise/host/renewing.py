@@ -97,15 +97,15 @@ class Renewer:
         if entry.refused.get(number) == file.stamp and not again:
             return None
         fresh = catalogue.made(file, entry.settings)
-        fresh.parked = old.parked if old is not None else False
+        fresh.parked = old.parked if old is not None else any(version.parked for version in entry.versions.values())
         if old is not None:
             fresh.figures = old.figures
         self._loader.adopt(fresh)
-        beside = old or entry.main()
+        beside = old if old is not None and not old.failed else entry.main()
         error = None
         if tried:
             error = await self._proved(fresh, beside)
-            if error is None and old is not None and old.facts is not None and _same(old, fresh):
+            if error is None and old is not None and not old.failed and _same(old, fresh):
                 old.file = file  # touched, or copied over by itself
                 self._drop(fresh)
                 return None
@@ -137,8 +137,6 @@ class Renewer:
             await asyncio.shield(self._residency.want(fresh.place))
         except EdgewiseError as error:
             return error
-        except Exception as error:  # an engine's own, of any class, from a look at a broken file
-            return InvalidInput(f"{type(error).__name__}: {error}")
         finally:
             if beside is not None:
                 beside.place.pinned = pinned

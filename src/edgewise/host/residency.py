@@ -208,6 +208,7 @@ class Residency:
         self._moved.clear()
         leaving = [place for place in self._inside if place.closing]
         if (place := next((place for place in leaving if not place.in_use), None)) is not None:
+            self.tally.evictions += not place.going
             await self._out(place)
             return 0
         if self._excess:
@@ -314,12 +315,12 @@ class Residency:
                 gone.set_result(None)
 
     def _victims(self, places: list[Place], wanted: int) -> list[Place]:
-        by = {place.name: place for place in places}
-        return [by[str(resident.key)] for resident in eviction.victims([self._resident(place) for place in places], wanted, self._value)]
+        by: dict[object, Place] = {place: place for place in places}
+        return [by[resident.key] for resident in eviction.victims([self._resident(place) for place in places], wanted, self._value)]
 
     def _resident(self, place: Place) -> eviction.Resident:
         uses = eviction.decayed(place.uses, self._clock() - place.last_s)
-        return eviction.Resident(place.name, place.kept, uses, place.last_s, place.reload_s, place.floor)
+        return eviction.Resident(place, place.kept, uses, place.last_s, place.reload_s, place.floor)
 
 
 def _seen(coming: asyncio.Future[None]) -> None:

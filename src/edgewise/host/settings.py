@@ -52,6 +52,8 @@ class ModelSettings:
     instances: calls of this model that may run at once, each on a runner of its own. memory_bytes: what the model needs, peak of
     loading included, where you know better than what was measured or is estimated. pinned: loaded at the start and never evicted.
     backend, threads: instead of what measured best. tokens: size of axes that are open besides the batch when the model is warmed up.
+    process: in a process of its own, which gives back all of its memory and takes nobody along when it crashes, for some 60 MB and copies
+    of every array.
     """
 
     max_rows: int = 0
@@ -67,6 +69,7 @@ class ModelSettings:
     backend: str | None = None
     threads: int | None = None
     tokens: int = 32
+    process: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_rows", 0), ("queue", 1), ("instances", 1), ("tokens", 1), ("memory_bytes", 1), ("threads", 1)):
@@ -84,7 +87,8 @@ class Settings:
     """Of the host. memory_bytes: the most of resident memory above the idle process, peaks of loading included; None: no cap.
 
     cores: how many calls' threads run at once; 0: what is measured here. poll_s: how often the repository is looked at; 0: never.
-    inline_ms: calls that take no longer run in the event loop itself when nothing else waits, which saves two changes of thread.
+    inline_ms: calls that take no longer run in the event loop itself when nothing else waits, which saves two changes of thread; None: 0.3,
+    and 2 on one core, where whoever comes meanwhile could do nothing but wait either way.
     cache_bytes: of answers kept. room_s: how long a load waits for models in use. grace_s: how long closing waits for what was taken.
     trust: whose packages may be loaded. curves: whether measured batch curves are kept beside the models.
     """
@@ -92,7 +96,7 @@ class Settings:
     memory_bytes: int | None = None
     cores: int = 0
     poll_s: float = 2.0
-    inline_ms: float = 0.3
+    inline_ms: float | None = None
     cache_bytes: int = 64 << 20
     room_s: float = 30.0
     grace_s: float = 30.0

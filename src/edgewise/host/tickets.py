@@ -19,8 +19,6 @@ from edgewise.host.settings import ModelSettings
 from edgewise.scheduling import Curve, Point
 from edgewise.types import Inputs, Runner
 
-LINES_MOST = 32  # kinds of shapes that have a curve of their own; others share the last
-
 
 @dataclass(eq=False, slots=True)
 class Ticket:
@@ -102,6 +100,10 @@ class Version:
         """Rows of a call that strangers share at most; 0: as many as the curve pays for."""
         limit = self.settings.max_rows
         return min(limit or self.exact, self.exact) if self.settings.exact else limit
+
+    def hopeless(self, seconds: float) -> bool:
+        """Whether it has to be loaded first, and that took longer the last time."""
+        return self.place.state == "absent" and self.warm and self.place.reload_s > seconds
 
     def key(self, inputs: Inputs) -> Key:
         return key_of(self.facts.signature, inputs) if self.facts is not None else ()

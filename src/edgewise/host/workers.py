@@ -60,11 +60,11 @@ class Threads:
 def threads_worth(most: int, *, seconds: float = PROBE_S, clock: Callable[[], float] = time.perf_counter) -> int:
     """How many threads of matrix products this process gets more done with, up to `most`: what quotas, neighbours and shared cores leave.
 
-    Each count has `seconds`; the fewest threads that nothing more of them improves by 5 %.
+    Each count has `seconds`, twice, and its better time counts: a neighbour's moment mustn't cost a core for months.
     """
-    best, rate = 1, _rate(1, seconds, clock)
-    for count in range(2, most + 1):
-        more = _rate(count, seconds, clock)
+    best, rate = 1, 0.0
+    for count in range(1, most + 1):
+        more = max(_rate(count, seconds, clock) for _ in range(2)) if most > 1 else 1.0
         if more > rate * WORTH:
             best, rate = count, more
     return best

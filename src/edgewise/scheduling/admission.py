@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewise.scheduling.planning import plan, remaining
-from edgewise.scheduling.state import Pending, State, key
+from edgewise.scheduling.planning import Planned, plan, remaining
+from edgewise.scheduling.state import RATE_S, Pending, State, key
 
 Reason = Literal["", "never", "full", "deadline"]
 MOST_KEPT = 0.8  # of the time until a deadline, that is kept for others
+CHEAPER = 1.5  # times as cheap by row, that room is kept for others
 SOONEST_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """reason: "" where it is admitted; "never": its deadline is shorter than its own call; "full": no place; "deadline": not with what waits.
-
-    retry_after_s: when the same may be taken. ends_s: by when it ends with 99 % confidence, infinity where none was worked out.
+    """reason: "" where it is admitted; "never": its deadline is shorter than its own call; "full": no place; "deadline": not with
+    what waits. retry_after_s: when the same may be taken. ends_s: by when it ends with 99 % confidence, infinity where none was worked out.
     """
 
     reason: Reason = ""
@@ -41,7 +42,7 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     own = now + state.p99_s(pending.model, pending.rows)
     if own > pending.due_s:
         return Verdict("never", max(SOONEST_S, own - pending.due_s), own)
-    places = sum(one.model == pending.model for one in state.waiting)
+    places = sum([one.model == pending.model for one in state.waiting])
     if places >= model.places or (2 * places >= model.places and _crowded(state, pending, places)):
         return Verdict("full", max(SOONEST_S, _next_end(state, now) - now))
     if not state.waiting and state.free >= model.cores:
@@ -51,25 +52,27 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     waiting = list(state.waiting)
     insort(waiting, pending, key=key)
     calls = plan(state, now, waiting)
-    mine = next((call for call in calls if pending in call.requests), None)
-    if mine is None or mine.safe_s > pending.due_s:
-        ends = math.inf if mine is None else mine.safe_s
-        return Verdict("deadline", _after(ends - pending.due_s), ends)
-    kept = _kept_s(state, pending, now)
-    if mine.safe_s + kept > pending.due_s:
-        return Verdict("deadline", _after(mine.safe_s + kept - pending.due_s), mine.safe_s)
-    broken = {
-        one.id for call in calls if call.late for one in call.requests if call.safe_s > one.due_s and one.priority >= pending.priority
-    }
-    if broken:
-        before = {one.id for call in plan(state, now) if call.late for one in call.requests if call.safe_s > one.due_s}
-        if broken - before:
-            return Verdict("deadline", _after(_next_end(state, now) - now), mine.safe_s)
+    begun: list[Planned] = []
+    mine = None
+    for call in calls:
+        begun.append(call)
+        if pending in call.requests:
+            mine = call
+            break
+    if mine is None:
+        return Verdict("deadline", 1.0)
+    ends = mine.safe_s + _kept_s(state, pending, now)
+    if ends > pending.due_s:
+        return Verdict("deadline", max(SOONEST_S, ends - pending.due_s), mine.safe_s)
+    broken = _broken([*begun, *calls], pending.priority)
+    if broken and broken - _broken(plan(state, now), pending.priority):
+        return Verdict("deadline", max(SOONEST_S, _next_end(state, now) - now), mine.safe_s)
     return Verdict("", 0.0, mine.safe_s)
 
 
-def _after(seconds: float) -> float:
-    return max(SOONEST_S, seconds) if math.isfinite(seconds) else 1.0
+def _broken(calls: Iterable[Planned], priority: int) -> set[int]:
+    """Who of this priority or a higher one is late by this plan."""
+    return {one.id for call in calls if call.late for one in call.requests if call.safe_s > one.due_s and one.priority >= priority}
 
 
 def _next_end(state: State, now: float) -> float:
@@ -83,4 +86,21 @@ def _crowded(state: State, pending: Pending, places: int) -> bool:
 
 
 def _kept_s(state: State, pending: Pending, now: float) -> float:
-    return 0.0
+    """Seconds of the time until its deadline that are kept for requests to come whose models take less time for a row.
+
+    A costly request has to leave room for the cheap ones that are expected before its deadline, since many of them are answered in the time
+    that it takes: the protection levels of revenue management (Littlewood 1972), with expectations in place of distributions. Where there
+    is time for all, nothing is kept from anybody; and no model is kept out for more than MOST_KEPT of the time.
+    """
+    own = _row_s(state, pending.model)
+    load = here = 0.0
+    for name, traffic in state.traffic.items():
+        if name != pending.model and (each := _row_s(state, name)) * CHEAPER <= own:
+            load += traffic.rate * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
+            here += each * sum([one.rows for one in state.waiting if one.model == name])
+    return max(0.0, min(MOST_KEPT, load / state.cores) * (pending.due_s - now) - here / state.cores)
+
+
+def _row_s(state: State, name: str) -> float:
+    model = state.models[name]
+    return state.mean_s(name, model.most) / model.most * model.cores

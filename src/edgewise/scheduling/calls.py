@@ -36,13 +36,17 @@ def next_call(state: State, now: float) -> Call | Wait:
     """
     if state.free <= 0 or not state.waiting:
         return Wait()
-    calls = plan(state, now)
-    ready = _ready(state, calls, now)
+    calls, ready = [], None
+    for call in plan(state, now):
+        calls.append(call)
+        if call.starts_s <= now and state.models[call.model].cores <= state.free:
+            ready = call
+            break
     if ready is None:
         return Wait()
-    if ready is calls[0] and state.models[ready.model].shared and any(call.late for call in calls):
-        ready = _least_late(state, calls, now)
-    if all(call.model == ready.model for call in calls):
+    if state.models[ready.model].shared:
+        if len(calls) == 1 and len(ready.requests) < len(state.waiting):
+            ready = _least_late(state, ready, now)
         until = _filling(state, ready, now)
         if until > now:
             return Wait(until)
@@ -67,24 +71,18 @@ def expired(state: State, now: float) -> tuple[tuple[int, ...], float]:
     return late, min((one.due_s for one in state.waiting if one.due_s > now), default=math.inf)
 
 
-def _ready(state: State, calls: Sequence[Planned], now: float) -> Planned | None:
-    """The first that can start now, and keeps nobody waiting who comes before it."""
-    return next((call for call in calls if call.starts_s <= now and state.models[call.model].cores <= state.free), None)
+def _least_late(state: State, first: Planned, now: float) -> Planned:
+    """The first call of the size with which the fewest are late: as planned, or whole where it was made smaller for one, or smaller."""
 
+    def late(calls: Sequence[Planned]) -> int:
+        return sum(call.safe_s > one.due_s for call in calls if call.late for one in call.requests)
 
-def _least_late(state: State, calls: list[Planned], now: float) -> Planned:
-    """The first call of the size with which the fewest are late: as planned, or smaller, or whole where it was made smaller for one."""
-    first = calls[0]
-    most = state.models[first.model].most
-
-    def late(plan: Sequence[Planned]) -> int:
-        return sum(call.safe_s > one.due_s for call in plan for one in call.requests)
-
-    best, fewest = first, late(calls)
-    for rows in sorted({most, first.rows // 2, 1} - {0, first.rows}, reverse=True):
-        other = plan(state, now, first_rows=rows)
-        if other and (count := late(other)) < fewest:
-            best, fewest = other[0], count
+    best, fewest = first, late(list(plan(state, now)))
+    if fewest:
+        for rows in sorted({state.models[first.model].most, first.rows // 2, 1} - {0, first.rows}, reverse=True):
+            other = list(plan(state, now, first_rows=rows))
+            if other and (count := late(other)) < fewest:
+                best, fewest = other[0], count
     return best
 
 
@@ -99,7 +97,7 @@ def _filling(state: State, call: Planned, now: float) -> float:
     # What is remembered has faded once since those who are missing were here.
     if not model.shared or rows >= model.most or rows + 0.5 >= traffic.crowd / FADING or math.isinf(traffic.gap_s):
         return now
-    if any(running.model == call.model for running in state.running):
+    if len(call.requests) < len(state.waiting) or any(running.model == call.model for running in state.running):
         return now
     here, shared, single = (state.mean_s(call.model, count) for count in (rows, more, 1))
     saved = here + single - shared - traffic.gap_s  # for the one that comes

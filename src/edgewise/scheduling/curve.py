@@ -27,9 +27,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Measured times of calls. Time never falls as rows grow: where a larger call was measured as faster, it is taken to be as fast.
-
-    Between points time is linear in rows; past the last, it is as much per row as there. Raises InvalidInput for points that no clock gives.
+    """Measured times of calls. Time never falls as rows grow: a larger call that was measured as faster is taken
+    to be as fast. Between points time is linear in rows; past the last, it is as much per row as there. Raises InvalidInput for points that
+    no clock gives.
     """
 
     points: tuple[Point, ...]
@@ -55,9 +55,7 @@ class Curve:
 
         By at most a tenth: a p99 that far off is that of a few stalls, which log-normal times wouldn't have.
         """
-        median = self.median_s(rows)
-        width = math.log(self.p99_s(rows) / median) / _Z99
-        return median * min(1.1, math.exp(width * width / 2))
+        return self._means[rows] if rows < len(self._means) else self._mean(rows)
 
     def throughput(self, rows: int) -> float:
         """Rows a second, of calls of so many."""
@@ -105,6 +103,15 @@ class Curve:
             return seconds[0]
         low, high = sizes[place - 1], sizes[place]
         return seconds[place - 1] + (seconds[place] - seconds[place - 1]) * (rows - low) / (high - low)
+
+    def _mean(self, rows: int) -> float:
+        median = self.median_s(rows)
+        width = math.log(self.p99_s(rows) / median) / _Z99
+        return median * min(1.1, math.exp(width * width / 2))
+
+    @cached_property
+    def _means(self) -> list[float]:
+        return [self._mean(max(1, rows)) for rows in range(LARGEST + 1)]
 
     @cached_property
     def _medians(self) -> list[float]:

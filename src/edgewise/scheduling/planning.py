@@ -6,21 +6,25 @@ Admission asks this whether promises can be kept; the choice of the next call ta
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from edgewise.scheduling.state import Model, Pending, Running, State
 
 # Requests without deadline that waited for so long are served now and then whatever else waits, for a tenth of the time.
 PATIENCE_S = 1.0
 SHARE = 0.1
+# Of the way from the mean to the 99 % point: calls share one fate, and 32 requests late at once weigh more than 1 % of all calls does.
+WIDER = 1.25
+
+Instant = tuple[float, float]  # seconds as expected, and the variance of that in s²: of the normal distribution, times (its 99 % point)²
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A call to come. rows: that it has now. starts_s, ends_s: as expected. safe_s: when it has ended, with 99 % confidence.
+class Planned(NamedTuple):
+    """A call to come; a tuple, because an arrival may plan a hundred of them. rows: that it has now. starts_s, ends_s: as expected.
 
-    due_s: the first deadline in it. variance: of the end, in seconds squared, in units where 1 is 99 % confidence.
+    safe_s: when it has ended, with 99 % confidence. due_s: the first deadline in it.
     """
 
     model: str
@@ -58,131 +62,157 @@ def turn(queue: Sequence[Pending], state: State) -> tuple[Pending, float] | None
     return None if oldest is None else (oldest, max(oldest.arrived_s + PATIENCE_S, state.rested_s))
 
 
-@dataclass
+def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, first_rows: int = 0) -> Iterator[Planned]:
+    """Every waiting request in calls, in order, but for those whose deadline can't be kept any more; planned as they are asked for.
+
+    waiting: other requests than the state's, in order of `key`. first_rows: what the first call is filled to, where the curve doesn't say.
+    """
+    queue = state.waiting if waiting is None else waiting
+    cores, turned = _Cores(state, now), turn(queue, state)
+    lines: dict[str, _Line] = {}
+    taken: set[int] = set()
+    index = 0
+    for one in queue:
+        if one.id in taken:
+            continue
+        line = lines.get(one.model) or lines.setdefault(one.model, _Line(state, one.model, queue, taken))
+        if one.deadline_s is not None and now + line.fastest_s(one.rows) > one.deadline_s:
+            continue
+        start = cores.start(line.model, one.model)
+        while turned is not None and start[0] >= turned[1]:
+            patient, turned = turned[0], None
+            if patient.id in taken:
+                continue
+            other = lines.get(patient.model) or lines.setdefault(patient.model, _Line(state, patient.model, queue, taken))
+            call = other.call(patient, cores.start(other.model, patient.model), now, index, 0)
+            index += 1
+            cores.take(call, other.model)
+            yield call
+            start = cores.start(line.model, one.model)
+        if one.id in taken:
+            continue
+        call = line.call(one, start, now, index, 0 if index else first_rows)
+        index += 1
+        cores.take(call, line.model)
+        yield call
+
+
 class _Cores:
-    """When cores and runners get free: (expected, variance of that), as calls are planned."""
+    """When cores and runners get free, as calls are planned."""
 
-    cores: list[tuple[float, float]]
-    runners: dict[str, list[tuple[float, float]]]
-
-    @classmethod
-    def of(cls, state: State, now: float) -> _Cores:
-        cores: list[tuple[float, float]] = []
-        runners: dict[str, list[tuple[float, float]]] = {}
+    def __init__(self, state: State, now: float) -> None:
+        self._now = (now, 0.0)
+        self._cores: list[Instant] = []
+        self._runners: dict[str, list[Instant]] = {}
         for call in state.running:
             mean, tail = remaining(state, call, now)
             free = (mean, (tail - mean) ** 2)
-            cores += [free] * state.models[call.model].cores
-            runners.setdefault(call.model, []).append(free)
-        cores += [(now, 0.0)] * (state.cores - len(cores))
-        return cls(cores, runners)
+            self._cores += [free] * state.models[call.model].cores
+            self._runners.setdefault(call.model, []).append(free)
+        self._cores += [self._now] * (state.cores - len(self._cores))
 
-    def start(self, state: State, name: str, now: float) -> tuple[float, float]:
+    def start(self, model: Model, name: str) -> Instant:
         """When a call of this model can start."""
-        model = state.models[name]
-        cores = self.cores
-        free = cores[0] if len(cores) == 1 else sorted(cores)[min(model.cores, len(cores)) - 1]
-        busy = self.runners.get(name)
-        if busy and len(busy) >= model.instances:
-            free = max(free, sorted(busy)[len(busy) - model.instances])
-        return max(free, (now, 0.0))
+        cores = self._cores
+        if len(cores) == 1:
+            return max(cores[0], self._now)
+        free = min(cores) if model.cores == 1 else sorted(cores)[min(model.cores, len(cores)) - 1]
+        busy = self._runners.get(name)
+        if busy is not None and len(busy) >= model.instances:
+            free = max(free, min(busy))
+        return max(free, self._now)
 
-    def take(self, state: State, call: Planned, start: tuple[float, float]) -> None:
+    def take(self, call: Planned, model: Model) -> None:
         """The cores that get free last before it starts, so that none is idle for long."""
-        need, end = state.models[call.model].cores, (call.ends_s, call.variance)
-        if len(self.cores) == 1:
-            self.cores[0] = end
+        cores, end = self._cores, (call.ends_s, call.variance)
+        if len(cores) == 1:
+            cores[0] = end
+            return
+        for _ in range(min(model.cores, len(cores))):
+            cores[cores.index(max(free for free in cores if free[0] <= call.starts_s))] = (math.inf, 0.0)
+        self._cores = [end if free[0] == math.inf else free for free in cores]
+        busy = self._runners.setdefault(call.model, [])
+        if len(busy) >= model.instances:
+            busy.remove(min(busy))
+        busy.append(end)
+
+
+class _Line:
+    """Requests of one model, and what its calls take now. taken: ids of all that are in a call; calls made here add theirs."""
+
+    def __init__(self, state: State, name: str, queue: Sequence[Pending], taken: set[int]) -> None:
+        self.model = model = state.models[name]
+        self._name, self._pace, self._caution, self._cores = name, state.pace.get(name, 1.0), state.caution, state.cores
+        self._rate = state.traffic[name].rate if name in state.traffic else 0.0
+        self._most = model.most
+        self._taken = taken
+        self._waiting = [one for one in queue if one.model == name] if model.shared else []
+        self._from = 0  # the first of them that may not be in a call
+
+    def fastest_s(self, rows: int) -> float:
+        return self.model.curve.median_s(rows) * self._pace
+
+    def call(self, head: Pending, start: Instant, now: float, index: int, wanted: int) -> Planned:
+        """index: how many calls are planned before. wanted: rows, where it isn't as many as is best.
+
+        A call that others go before is taken to grow as requests come, up to its model's best size: who is promised an end there has to
+        leave room for those who will share the call. Without that, calls stay as small as the first deadline in them made them, and the
+        machine as slow as its smallest calls.
+        """
+        if not self.model.shared:
+            self._taken.add(head.id)
+            return self._planned((head,), start, now, 0)
+        growing = int(self._rate * (start[0] - now)) if index >= self._cores else 0
+        group = self._group(head, now, wanted)
+        whole = found = self._planned(tuple(group), start, now, growing)
+        if whole.late and len(group) > 1 and not wanted:
+            # Fewer rows keep its first deadline, with 99 % confidence or at least probably; where none do, more rows are of more use.
+            def fewer(count: int) -> Planned:
+                return self._planned(tuple(group[:count]), start, now, growing)
+
+            counts = range(1, len(group) + 1)
+            count = bisect(counts, False, key=lambda count: fewer(count).late)
+            count = count or bisect(counts, False, key=lambda count: fewer(count).ends_s > fewer(count).due_s)
+            found = fewer(count) if count else whole
+        self._taken.update([one.id for one in found.requests])
+        return found
+
+    def _planned(self, group: tuple[Pending, ...], start: Instant, now: float, growing: int) -> Planned:
+        if len(group) == 1:
+            rows, due = group[0].rows, group[0].due_s
         else:
-            early = sorted((free for free in self.cores if free[0] <= start[0]), reverse=True)
-            rest = [free for free in self.cores if free[0] > start[0]]
-            self.cores = early[need:] + rest + [end] * min(need, len(early))
-        self.runners.setdefault(call.model, []).append(end)
-
-
-def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, first_rows: int = 0) -> list[Planned]:
-    """Every waiting request in calls, in order, but for those whose deadline can't be kept any more.
-
-    waiting: other requests than the state's, in order of `key`. first_rows: what the first call is filled to, where it isn't the curve's best.
-    """
-    queue = [one for one in (state.waiting if waiting is None else waiting) if state.reachable(one, now)]
-    lines: dict[str, list[Pending]] = {}
-    for one in queue:
-        lines.setdefault(one.model, []).append(one)
-    cores = _Cores.of(state, now)
-    turned = turn(queue, state)
-    taken: set[int] = set()
-    found: list[Planned] = []
-    for one in queue:
-        while one.id not in taken:
-            head, start = one, cores.start(state, one.model, now)
-            if turned is not None and start[0] >= turned[1]:
-                head, turned = turned[0], None
-                if head.id in taken:
-                    continue
-                start = cores.start(state, head.model, now)
-            call = _call(state, head, lines[head.model], taken, start, now, len(found), first_rows)
-            taken.update(each.id for each in call.requests)
-            cores.take(state, call, start)
-            found.append(call)
-    return found
-
-
-def _call(
-    state: State, head: Pending, line: list[Pending], taken: set[int], start: tuple[float, float], now: float, index: int, first_rows: int
-) -> Planned:
-    """index: how many calls are planned before.
-
-    One that others go before is taken to grow as requests come, up to its model's best size: who is promised an end there has to leave
-    room for those who will share the call. Without that, calls stay as small as the first deadline in them made them, and the machine as
-    slow as its smallest calls.
-    """
-    model = state.models[head.model]
-    group = [head]
-    if model.shared:
-        wanted = first_rows if first_rows and not index else 0
-        group = _group(model, head, [one for one in line[line.index(head) :] if one.id not in taken], wanted)
-
-    def planned(count: int) -> Planned:
-        rows, due = 0, math.inf
-        for one in group[:count]:
-            rows += one.rows
-            if one.deadline_s is not None and one.deadline_s < due:
-                due = one.deadline_s
-        grown = rows
-        if model.shared and index >= state.cores:
-            rate = state.traffic[head.model].rate if head.model in state.traffic else 0.0
-            grown = max(rows, min(model.most, int(rows + rate * (start[0] - now))))
-        mean = state.mean_s(head.model, grown)
+            rows, due = sum([one.rows for one in group]), min([one.due_s for one in group])
+        grown = max(rows, min(self._most, rows + growing)) if growing else rows
+        mean = self.model.curve.mean_s(grown) * self._pace
         end = start[0] + mean
-        variance = start[1] + max(0.0, state.p99_s(head.model, grown) - mean) ** 2
-        safe = end + math.sqrt(variance) + state.caution * (end - now)
-        return Planned(head.model, tuple(group[:count]), rows, start[0], end, safe, due, variance)
+        variance = start[1] + max(0.0, self.model.curve.p99_s(grown) * self._pace - mean) ** 2
+        safe = end + WIDER * math.sqrt(variance) + self._caution * (end - now)
+        return Planned(self._name, group, rows, start[0], end, safe, due, variance)
 
-    whole = planned(len(group))
-    if not whole.late or len(group) == 1 or (first_rows and not index):
-        return whole
-    # Fewer rows keep its first deadline, with 99 % confidence or at least probably; where none do, more rows are of more use.
-    fewer = [planned(count) for count in range(len(group) - 1, 0, -1)]
-    return next((one for one in fewer if not one.late), None) or next((one for one in (whole, *fewer) if one.ends_s <= one.due_s), whole)
-
-
-def _group(model: Model, head: Pending, line: Sequence[Pending], wanted: int) -> list[Pending]:
-    """Who shares the call with `head`, of those behind it: to `wanted` rows, or to what is soonest for all of them by the curve."""
-    limit = min(model.largest or model.curve.largest, model.curve.largest)
-    if not wanted:
-        rows = 0
-        for one in line:
-            rows += one.rows
-            if rows > limit:
+    def _group(self, head: Pending, now: float, wanted: int) -> list[Pending]:
+        """Who shares the call with `head`, of those behind it: to `wanted` rows, or to what is soonest for all of them by the curve."""
+        curve = self.model.curve
+        limit = min(self.model.largest or curve.largest, curve.largest)
+        group, rows, at_hand = [head], head.rows, head.rows
+        fits = True
+        waiting, taken, fastest = self._waiting, self._taken, now + self.fastest_s(1)
+        while waiting[self._from].id in taken:
+            self._from += 1
+        for place in range(waiting.index(head, self._from) + 1, len(waiting)):
+            one = waiting[place]
+            if one.id in taken or (one.deadline_s is not None and fastest > one.deadline_s):
+                continue
+            at_hand += one.rows
+            if fits and rows + one.rows <= limit:
+                group.append(one)
+                rows += one.rows
+            else:
+                fits = False
+            if at_hand > limit:
                 break
-        wanted = model.curve.best_rows(limit) if rows > limit else model.curve.next_rows(rows)
-    group, rows = [head], head.rows
-    for one in line[1:]:
-        if rows + one.rows > wanted:
-            break
-        group.append(one)
-        rows += one.rows
-    # Requests of several rows needn't add up to what was wanted: they share only what is no slower than a call for each.
-    while len(group) > 1 and model.curve.median_s(rows) > sum(model.curve.median_s(one.rows) for one in group):
-        rows -= group.pop().rows
-    return group
+        if not wanted:
+            wanted = curve.best_rows(limit) if at_hand > limit else curve.next_rows(at_hand)
+        # Requests of several rows needn't add up to what was wanted: they share only what is no slower than a call for each.
+        while len(group) > 1 and (rows > wanted or curve.median_s(rows) > sum(curve.median_s(one.rows) for one in group)):
+            rows -= group.pop().rows
+        return group

@@ -48,6 +48,6 @@ def fifo(expires: bool = False) -> Policy:
 
 
 def static_priority(levels: Mapping[str, float], expires: bool = False) -> Policy:
-    """Models in order of their level, the lowest first; usually the deadline that each has (deadline monotonic, Leung and Whitehead 1982)."""
+    """Models in order of their level, the lowest first; usually by their deadlines (deadline monotonic, Leung and Whitehead 1982)."""
     name = "static priority that drops the late" if expires else "static priority"
     return Policy(name, everybody, first_of(lambda one: (levels[one.model], one.arrived_s, one.id)), expires)

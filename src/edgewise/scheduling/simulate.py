@@ -1,6 +1,6 @@
 """Traces of requests against policies, event by event, in simulated time: the policies are the ones that serve.
 
-Deterministic: a call's time is drawn from its model's curve by the seed and the call's number, so that a run can be repeated to the last bit.
+Deterministic: a call's time is drawn from its model's curve by a seed and the call's number, so a run can be repeated to the last bit.
 """
 
 from __future__ import annotations
@@ -90,10 +90,11 @@ Times = Callable[[int, Curve, int], float]
 def noisy(seed: int, slower: float = 1.0) -> Times:
     """(number of the call, curve, rows) → seconds: log-normal, with the curve's median and p99, `slower` times as long."""
 
+    normals = np.random.default_rng(seed).standard_normal(4096)
+
     def draw(number: int, curve: Curve, rows: int) -> float:
         width = math.log(curve.p99_s(rows) / curve.median_s(rows)) / _Z99
-        normal = float(np.random.default_rng((seed, number)).standard_normal())
-        return slower * curve.median_s(rows) * math.exp(width * normal)
+        return slower * curve.median_s(rows) * math.exp(width * float(normals[number % len(normals)]))
 
     return draw
 

@@ -22,7 +22,7 @@ MOST_CAUTION = 0.3
 
 @dataclass(frozen=True)
 class Model:
-    """shared: whether requests may share a call, where rows are independent and every input and output has a batch axis.
+    """shared: whether requests may share a call: rows are independent, all inputs and outputs have a batch axis.
 
     largest: rows of a call at most; 0: as many as were measured. cores: that a call takes. instances: how many of its calls may run at once.
     places: requests of it that may wait.
@@ -61,7 +61,7 @@ class Pending:
 
 
 def key(pending: Pending) -> tuple[int, float, float, int]:
-    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline come last in their priority (but see `planning.turn`)."""
+    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline are last in their priority (`planning.turn`)."""
     return (-pending.priority, pending.due_s, pending.arrived_s, pending.id)
 
 
@@ -91,7 +91,9 @@ class Traffic:
 
 @dataclass(frozen=True)
 class State:
-    """cores: how many calls of one core may run at once. waiting: in order of `key`. pace: by model, what its calls take over what is predicted.
+    """cores: how many calls of one core may run at once. waiting: in order of `key`.
+
+    pace: by model, what its calls take over what is predicted.
 
     caution: how much later than predicted an end is taken to be, as a share of the time until then; steered by how many are late.
     rested_s: until when those without deadline have had their share (see `planning.turn`).
@@ -129,8 +131,10 @@ class State:
 def seen(state: State, pending: Pending, now: float) -> State:
     """After a request came, whatever becomes of it: rates count those that are refused too."""
     before = state.traffic.get(pending.model, Traffic())
-    here = pending.rows + sum(one.rows for one in state.waiting if one.model == pending.model)
-    here += sum(call.rows for call in state.running if call.model == pending.model)
+    here = pending.rows
+    if state.models[pending.model].shared:
+        here += sum([one.rows for one in state.waiting if one.model == pending.model])
+        here += sum([call.rows for call in state.running if call.model == pending.model])
     since = now - before.arrived_s
     rate = before.rate * math.exp(-since / RATE_S) + pending.rows / RATE_S
     crowd = max(here, before.crowd if since < FORGOTTEN_S else 0.0)

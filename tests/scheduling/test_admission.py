@@ -1,0 +1,111 @@
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewise.scheduling import Curve, Model, Pending, Point, Running, State, Traffic, admit, plan, queued
+
+
+def exact(*p50_ms):
+    return Curve(tuple(Point(rows, p50, p50) for rows, p50 in p50_ms))
+
+
+MODELS = {"a": Model(exact((1, 2))), "b": Model(exact((1, 5))), "c": Model(exact((1, 10)))}
+
+
+def state(**more):
+    return State(MODELS, caution=0.0, **more)
+
+
+def pending(id, model, due_ms, **more):
+    return Pending(id, model, 0.0, None if due_ms is None else due_ms / 1e3, **more)
+
+
+requests = st.lists(st.tuples(st.sampled_from("abc"), st.integers(2, 45)), min_size=1, max_size=6)
+
+
+def possible(kept):
+    """Brute force: whether some order on one core has them all in time."""
+    for order in permutations(kept):
+        now = 0.0
+        for one in order:
+            now += MODELS[one.model].curve.median_s(1)
+            if now > one.deadline_s + 1e-9:
+                break
+        else:
+            return True
+    return not kept
+
+
+@given(requests)
+def test_admitted_is_who_can_be_in_time_with_all_others_in_some_order(asked):
+    now = state()
+    for id, (model, due) in enumerate(asked):
+        # Half a millisecond more than a whole number: never just at the edge.
+        one = pending(id, model, due + 0.5)
+        verdict = admit(now, one, 0.0)
+        assert verdict.admitted == possible([*now.waiting, one])
+        if verdict.admitted:
+            now = queued(now, one)
+            assert verdict.ends_s <= one.deadline_s
+        else:
+            assert verdict.retry_after_s > 0
+    assert not [call for call in plan(now, 0.0) if call.late]
+
+
+def test_what_runs_is_waited_for():
+    busy = state(running=(Running(0, "c", 1, -0.004),))
+    assert admit(busy, pending(1, "a", 9), 0.0).admitted
+    refused = admit(busy, pending(1, "a", 7), 0.0)
+    assert refused.reason == "deadline" and refused.retry_after_s == pytest.approx(0.01) and refused.ends_s == pytest.approx(0.008)
+
+
+def test_a_deadline_shorter_than_the_call_is_told_apart():
+    assert admit(state(), pending(0, "c", 9), 0.0).reason == "never"
+
+
+def test_a_slower_machine_admits_less():
+    assert admit(state(), pending(0, "c", 12), 0.0).admitted
+    assert not admit(state(pace={"c": 1.5}), pending(0, "c", 12), 0.0).admitted
+
+
+def test_no_promise_to_an_equal_is_broken_but_one_to_a_lower_priority_may_be():
+    now = queued(state(), pending(0, "c", 11))
+    assert not admit(now, pending(1, "a", 5), 0.0).admitted
+    assert admit(now, pending(1, "a", 5, priority=1), 0.0).admitted
+    assert not admit(now, pending(1, "a", 5, priority=-1), 0.0).admitted
+
+
+def test_without_deadline_only_places_count_and_a_client_has_its_share_of_them():
+    models = {"a": Model(exact((1, 2)), places=8)}
+    now = State(models, running=(Running(99, "a", 1, 0.0),))
+    for id in range(4):
+        one = pending(id, "a", None, client="greedy")
+        assert admit(now, one, 0.0).admitted
+        now = queued(now, one)
+    now = queued(now, pending(4, "a", None, client="other"))
+    now = queued(now, pending(5, "a", None, client="greedy"))
+    assert admit(now, pending(6, "a", None, client="greedy"), 0.0).reason == "full"
+    assert admit(now, pending(6, "a", None, client="third"), 0.0).admitted
+    for id in range(6, 8):
+        now = queued(now, pending(id, "a", None, client="third"))
+    full = admit(now, pending(8, "a", None, client="fourth"), 0.0)
+    assert full.reason == "full" and full.retry_after_s >= 0.01
+
+
+def test_batches_are_counted_as_what_they_take():
+    shared = State({"s": Model(exact((1, 5), (8, 6)), shared=True)}, running=(Running(99, "s", 8, 0.0),), caution=0.0)
+    for id in range(8):
+        one = Pending(id, "s", 0.0, 0.013)
+        assert admit(shared, one, 0.0).admitted
+        shared = queued(shared, one)
+    assert not admit(shared, Pending(8, "s", 0.0, 0.013), 0.0).admitted
+
+
+def test_room_is_kept_for_many_cheap_ones_that_are_expected():
+    here = queued(state(), pending(0, "b", 60))
+    assert admit(here, pending(1, "c", 60), 0.0).admitted
+    many = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
+    assert admit(many, pending(1, "c", 60), 0.0).reason == "deadline"
+    assert admit(many, pending(1, "a", 60), 0.0).admitted
