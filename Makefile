@@ -44,12 +44,12 @@ format: $(STAMP) ## put the code into the one format, and mend what the linter c
 	$(BIN)/ruff check --fix .
 
 clean: ## remove the environment, caches and build products
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/edgewise.egg-info src/edgewise/coding/*.so
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/edgewise.egg-info src/edgewise/coding/*.so src/edgewise/serve/*.so
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The install compiles edgewise.coding's hot loops where there is a C compiler, and goes on without them where there is none.
+# The install compiles the hot loops of edgewise.coding and edgewise.serve where there is a C compiler, and goes on without them where there is none.
 # torch comes first and alone, so that TORCH_FLAGS can say from where; its version is pinned with all others.
-$(STAMP): pyproject.toml constraints.txt $(wildcard src/edgewise/coding/native/*.[ch])
+$(STAMP): pyproject.toml constraints.txt $(wildcard src/edgewise/coding/native/*.[ch] src/edgewise/serve/native/*.c)
 	@set -e; \
 	if [ ! -x $(BIN)/python ]; then \
 		for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.14 python); do \

@@ -51,6 +51,8 @@ EXTRAS: dict[str, str] = {
     "cryptography": "keys",
     "starlette": "worker",
     "uvicorn": "worker",
+    "httptools": "serve",
+    "prometheus_client": "serve",
     "grpc": "grpc",
     "grpc_health": "grpc",
     "grpc_reflection": "grpc",

@@ -51,13 +51,15 @@ class Server:
 
     hosts: names that a Host header may have, besides the address itself and loopback's names; "*" for any. keys: a keys.toml.
     body: the most bytes of a request. keep_alive_s: an idle connection. linger_s: how long it goes on taking requests, unready, before it
-    drains. drain_s: how long it then waits for those under way. grpc_port: None for no gRPC. shared_memory: whether clients on this
-    machine may hand tensors over in it. log_requests: one line each. log: "json", or "plain" for people.
+    drains. drain_s: how long it then waits for those under way. grpc: whether it speaks gRPC too, where that is installed.
+    shared_memory: whether clients on this machine may hand tensors over in it. log_requests: one line each. log: "json", or "plain" for
+    people.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
-    grpc_port: int | None = None
+    grpc: bool = True
+    grpc_port: int = 8081
     hosts: tuple[str, ...] = ()
     keys: Path | None = None
     tls: Tls | None = None
@@ -73,7 +75,7 @@ class Server:
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):
-            if port is not None and not 0 <= port < 65536:
+            if not 0 <= port < 65536:
                 raise InvalidInput(f"{name}={port}: give a port from 1 to 65535, or 0 for a free one")
         if self.body < 1024:
             raise InvalidInput(f"body={self.body}: give the most bytes of a request, 1024 or more")
@@ -120,10 +122,14 @@ def parse(text: str, source: str = "serve.toml") -> File:
     return File(settings(Server, tables, source, more=known), host, models)
 
 
-def settings(kind: type[T], table: Mapping[str, Any], where: str, *, more: tuple[str, ...] = ()) -> T:
-    """`table` as a `kind`, a frozen dataclass. more: keys that may stand beside, for the words of an error. Raises InvalidInput."""
-    hints = typing.get_type_hints(kind)
-    fields = {each.name for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+def settings(kind: type[T], table: Mapping[str, Any], where: str, *, more: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> T:
+    """`table` as a `kind`, a frozen dataclass. more: keys that may stand beside, for the words of an error. without: fields that it hasn't.
+
+    Raises InvalidInput.
+    """
+    # What a class imports for type checkers alone is nothing that stands in a file.
+    hints = typing.get_type_hints(kind, localns={"Trust": object})
+    fields = {each.name for each in dataclasses.fields(kind)} - set(without)  # type: ignore[arg-type]
     for name in table:
         if name not in fields:
             near = difflib.get_close_matches(name, [*fields, *more], n=1, cutoff=0.4)

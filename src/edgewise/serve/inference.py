@@ -100,7 +100,7 @@ def read(body: bytes, header: int | None, model: str, version: str, client: str,
             elif each.data is msgspec.UNSET:
                 raise InvalidInput("has neither data, nor binary_data_size, nor shared_memory_region")
             else:
-                array = tensors.from_json(_json(each.data), each.datatype, each.shape)
+                array = tensors.from_text(each.data, each.datatype, each.shape)
         except InvalidInput as error:
             raise InvalidInput(f"input {each.name[:80]!r}: {error}") from error
         inputs[each.name] = array
@@ -168,7 +168,7 @@ def answer(
             raw.append(data)
             binary = True
         else:
-            told["data"] = tensors.to_json(array)
+            told["data"] = tensors.to_text(array)
         outputs.append(told)
     whole: dict[str, Any] = {"model_name": found.model, "model_version": found.version, "outputs": outputs}
     if asked.id:
@@ -195,13 +195,6 @@ def _lenient(data: bytes | memoryview, error: Exception) -> _Inference:
         return _decoder.decode(_encoder.encode(plain))
     except (ValueError, RecursionError):
         raise InvalidInput(f"the body is no JSON: {error}") from error
-
-
-def _json(data: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"data is no JSON: {error}") from error
 
 
 def _wanted(given: _Output, options: dict[str, Any]) -> Wanted:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from edgewise.errors import InvalidInput
-from edgewise.host import Answer, Host, Late, NoModel, Refused, Request
+from edgewise.host import Answer, Host, Request
 from edgewise.serve import describing, http, inference
 from edgewise.serve.access import Gate, bearer
 from edgewise.serve.http import Application, Gone, Head, Receive, Reply, Scope, Send, json_reply, problem
@@ -23,7 +23,7 @@ from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
 from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
 from edgewise.serve.shared_memory import SharedMemory
-from edgewise.serve.vitals import Outcome, Vitals
+from edgewise.serve.vitals import Vitals
 
 MOST_PREDICTIONS = 1000
 
@@ -214,17 +214,13 @@ class Rest:
 
     async def _ask(self, asking: Asking, request: Request) -> Answer:
         """The host's answer. A client that goes away takes its request back; what became of it is counted."""
-        began, finished = time.perf_counter(), self.served.vitals.finished
+        began, vitals = time.perf_counter(), self.served.vitals
         try:
             found = await _unless_gone(asking, self._host.infer(request))
-        except NoModel:
-            raise
         except Exception as error:
-            outcome: Outcome = "refused" if isinstance(error, Refused) else "late" if isinstance(error, Late) else "fail"
-            finished(request.model, request.version, outcome, time.perf_counter() - began)
+            vitals.failed(request.model, request.version, error, time.perf_counter() - began)
             raise
-        took = time.perf_counter() - began
-        finished(found.model, found.version, "success", took, queued_s=found.queued_s, rows=found.rows, cached=found.cached)
+        vitals.answered(found, time.perf_counter() - began)
         return found
 
     async def _metadata(self, asking: Asking) -> Reply:

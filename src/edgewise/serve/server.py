@@ -36,9 +36,9 @@ Page = Callable[[Served], Application]
 
 
 class Edge:
-    """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. page: what answers other addresses.
+    """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. page: what answers where REST has nothing.
 
-    ready: told the address once it listens. Raises InvalidInput where it can't listen there, or keys or certificates can't be read.
+    Raises InvalidInput where it can't listen there, or keys or certificates can't be read.
     """
 
     def __init__(self, settings: Server, open_host: OpenHost, sides: Sequence[Side] = (), page: Page | None = None) -> None:
