@@ -148,3 +148,13 @@ def test_signatures() -> None:
             signature_of(wrong)
     with pytest.raises(InvalidInput, match="datatype"):
         signature_of({"inputs": [{"name": "a", "datatype": "FP33", "shape": [1]}], "outputs": []})
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's algorithm off only where a socket names its protocol; with it, an answer waits for a delayed ACK."""
+    import socket
+
+    from edgewise.serve.server import listening
+
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP

@@ -204,12 +204,15 @@ def _show(run: Run, notes: Sequence[str]) -> None:
 
     out, said = console(), run.summary
     asked = f", {run.qps:g} queries a second, 99 % within {run.latency_ms:g} ms" if run.qps else ""
-    out.print(clean(f"{run.model} at {run.url}{asked}"), style="bold")
-    columns = ("samples/s", "p50", "p90", "p99", "queries")
-    table = listing(said.scenario, "LoadGen says", *columns, right=columns)
-    times = [numbers.ms(said.percentiles_ms[each]) for each in ("50", "90", "99")]
-    verdict = "VALID" if said.valid else "INVALID"
-    table.add_row(clean(run.server or "server"), verdict, numbers.significant(said.samples_per_second), *times, numbers.count(run.queries))
+    out.print(clean(f"{run.model} at {run.url}{f' ({run.server})' if run.server else ''}{asked}"), style="bold")
+    figures = {"samples/s": numbers.significant(said.samples_per_second)}
+    if run.scenario != "offline":
+        shown = ("50", "90", "99") if run.scenario == "single-stream" else ("50", "99")
+        figures |= {f"p{each}": numbers.ms(said.percentiles_ms[each]) for each in shown} | {"queries": numbers.count(run.queries)}
+    else:
+        figures["samples"] = numbers.count(run.samples)
+    table = listing("scenario", "LoadGen", *figures, right=tuple(figures))
+    table.add_row(said.scenario, "VALID" if said.valid else "INVALID", *figures.values())
     out.print(table)
     out.print()
     if said.reasons:

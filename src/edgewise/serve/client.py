@@ -70,11 +70,14 @@ class Remote:
         self._connection = address.connect()
         self._headers = {"Authorization": f"Bearer {address.key}"} if address.key else {}
         self._last: tuple[Inputs, bytes, dict[str, str]] | None = None
-        server = self._json("GET", f"{urlsplit(address.url).path.rstrip('/')}/v2")
-        told = self._json("GET", address.path)
+        try:
+            server = self._json("GET", f"{urlsplit(address.url).path.rstrip('/')}/v2")
+            self.signature = signature_of(self._json("GET", address.path))
+        except BaseException:
+            self.close()
+            raise
         self.binary = not {"binary_tensor_data", "binary_data"}.isdisjoint(server.get("extensions") or ())
         self.server = " ".join(filter(None, (server.get("name"), server.get("version"))))
-        self.signature = signature_of(told)
 
     def run(self, inputs: Inputs) -> Outputs:
         """Raises Refused, Late as the server says; InvalidInput for what it doesn't take, MeasurementFailed where it fails."""
