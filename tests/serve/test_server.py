@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import shutil
 import signal
@@ -338,6 +339,8 @@ def test_tritonclient_works_unchanged(serving: Callable[..., Any]) -> None:
             client.infer("none", [given])
     finally:
         client.close()
+        del client
+        gc.collect()  # it closes itself once more when it goes, which has to be in the thread that it was made in
 
 
 def test_curl(serving: Callable[..., Any], tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ FIELD = {
     "measure": Entry("time, memory and size of a model on every engine"),
     "compare": Entry("two models on the same data: where they part, what it costs"),
     "run": Entry("a model on pictures or arrays: labels and scores"),
+    "bench": Entry("a model on a server, asked as MLPerf's LoadGen asks"),
     "inspect": Entry("what is inside a package, where it came from, what it measured"),
     "pack": Entry("any ONNX file as a package: the same to the bit, in fewer bytes"),
     "unpack": Entry("a package's model as an ONNX file again"),

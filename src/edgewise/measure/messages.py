@@ -58,7 +58,8 @@ class Scenario(msgspec.Struct, frozen=True, tag=True):
     """Let MLPerf's LoadGen ask for queries, for `seconds` and at least `queries` of them: see `edgewise.measure.scenarios`.
 
     name: LoadGen's. samples: of a query; percentile: 0..1, of a query's time. batch: samples of one call on the loaded inputs, which takes
-    about `call_ms`: LoadGen makes its queries beforehand, and has to know how many.
+    about `call_ms`: LoadGen makes its queries beforehand, and has to know how many. qps, latency_ms: of Server, how often it asks, and what
+    the percentile may not exceed.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Scenario(msgspec.Struct, frozen=True, tag=True):
     percentile: float
     batch: int
     call_ms: float
+    qps: float = 1.0
+    latency_ms: float = 100.0
 
 
 class Memory(msgspec.Struct, frozen=True, tag=True):

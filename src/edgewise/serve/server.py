@@ -150,8 +150,9 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises InvalidInput where that can't be."""
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        family, _, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # Where the protocol isn't named, asyncio's own loop leaves Nagle's algorithm on: every answer then waits 40 ms for a delayed ACK.
+        listener = socket.socket(family, socket.SOCK_STREAM, protocol)
     except OSError as error:
         raise InvalidInput(f"{host}: no address to listen at ({error.strerror}); give one of this machine's") from error
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -69,3 +70,12 @@ def test_what_one_side_writes_the_other_reads() -> None:
     read = descriptors.message("ModelInferRequest").FromString(written.SerializeToString())
     assert read.parameters["priority"].uint64_param == 3 and list(read.inputs[0].shape) == [1, -1]
     assert service_pb2.ModelInferRequest.FromString(read.SerializeToString()) == written
+
+
+def test_without_grpc_the_pip_line_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgewise.errors import MissingExtra
+    from edgewise.serve.grpc import Settings, side
+
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'edgewise\[grpc\]'"):
+        side(Settings())

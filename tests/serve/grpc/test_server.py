@@ -328,9 +328,11 @@ def test_draining_answers_what_was_taken_and_takes_nothing_new(serve: Any) -> No
     running.host.models["slow"].delay_s = 0.5
     with grpc.insecure_channel(running.address) as channel:
         method = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        watching = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+        next(watching)
         under_way = method.future(request("slow").SerializeToString(), timeout=10)
         eventually(lambda: len(running.host.requests) == 1)
-        running.call(running.server.drain(10.0))
+        running.call(running.server.drain(30.0))  # longer than `call` waits: the stream that watches is not waited for
         assert under_way.result(timeout=10)
         with pytest.raises(grpc.RpcError) as caught:
             method(request("same").SerializeToString(), timeout=2)

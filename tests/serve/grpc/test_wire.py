@@ -131,3 +131,29 @@ def test_typed_contents_that_do_not_fit() -> None:
     ):
         with pytest.raises(InvalidInput, match=said):
             wire.typed(contents, datatype, np.dtype(dtype), shape)
+
+
+def test_the_retry_hint_is_a_google_rpc_status() -> None:
+    """Parsed by descriptors of google.rpc.Status and RetryInfo, as their definition is published."""
+    from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, message_factory
+
+    field = descriptor_pb2.FieldDescriptorProto
+    made = descriptor_pb2.FileDescriptorProto(name="rpc.proto", package="google.rpc", syntax="proto3")
+    status, info = made.message_type.add(name="Status"), made.message_type.add(name="RetryInfo")
+    status.field.add(name="code", number=1, type=field.TYPE_INT32, label=field.LABEL_OPTIONAL)
+    status.field.add(name="message", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    repeated = {"label": field.LABEL_REPEATED, "type": field.TYPE_MESSAGE, "type_name": ".google.protobuf.Any"}
+    status.field.add(name="details", number=3, **repeated)
+    once = {"label": field.LABEL_OPTIONAL, "type": field.TYPE_MESSAGE, "type_name": ".google.protobuf.Duration"}
+    info.field.add(name="retry_delay", number=1, **once)
+    made.dependency.extend([any_pb2.DESCRIPTOR.name, duration_pb2.DESCRIPTOR.name])
+    pool = descriptor_pool.DescriptorPool()
+    for each in (any_pb2, duration_pb2):
+        pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
+    pool.Add(made)
+    kinds = [message_factory.GetMessageClass(pool.FindMessageTypeByName(f"google.rpc.{name}")) for name in ("Status", "RetryInfo")]
+    read = kinds[0].FromString(wire.details(14, "no room: " + "å" * 200, 2.5))
+    assert (read.code, len(read.message)) == (14, 209)
+    assert read.details[0].type_url == "type.googleapis.com/google.rpc.RetryInfo"
+    delay = kinds[1].FromString(read.details[0].value).retry_delay
+    assert (delay.seconds, delay.nanos) == (2, 500_000_000)

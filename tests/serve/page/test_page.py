@@ -121,7 +121,8 @@ def test_a_server_that_is_gone_and_comes_back(filled: Any, visit: Any) -> None:
     filled.broken = True
     page.get_by_text("no answer; trying again").wait_for()
     filled.broken = False
-    page.wait_for_function("document.getElementById('live').textContent === 'live'")
+    page.locator("#live.good").wait_for()
+    assert page.locator("#live").inner_text() == "live"
 
 
 def test_no_models(served: Any, visit: Any) -> None:

@@ -6,7 +6,7 @@ import gc
 import importlib.metadata
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgewise.measure.messages import Logged, Scenario
 from edgewise.measure.scenarios.summary import parse
@@ -25,15 +25,31 @@ def drive(runner: Runner, inputs: Inputs, asked: Scenario) -> Logged:
     """
     import mlperf_loadgen as loadgen
 
-    settings = _settings(loadgen, asked)
+    settings = settings_of(loadgen, asked)
     if not asked.samples:
-        settings.min_duration_ms, settings.min_query_count = round(asked.seconds * 1e3 * TRIAL_SHARE), 1
-        tried = parse(_run(loadgen, _System(runner, inputs, asked.batch, loadgen), settings)[0])
-        settings = _settings(loadgen, asked)
-        settings.offline_expected_qps = MORE * tried.samples_per_second
+        settings.offline_expected_qps = MORE * tried(loadgen, _System(runner, inputs, asked.batch, loadgen), asked)
     system = _System(runner, inputs, asked.batch, loadgen)
-    summary, detail = _run(loadgen, system, settings)
+    summary, detail = run(loadgen, system, settings)
     return Logged(summary, detail, importlib.metadata.version("mlcommons-loadgen"), system.queries, system.samples)
+
+
+def tried(loadgen: Any, system: System, asked: Scenario) -> float:
+    """Offline's samples per second, from a short run: LoadGen has to know beforehand how many samples fill the time."""
+    settings = settings_of(loadgen, asked)
+    settings.min_duration_ms, settings.min_query_count = round(asked.seconds * 1e3 * TRIAL_SHARE), 1
+    return parse(run(loadgen, system, settings)[0]).samples_per_second
+
+
+class System(Protocol):
+    """What LoadGen calls a system under test. failed: what went wrong, kept until LoadGen has ended."""
+
+    failed: Exception | None
+
+    def issue(self, responses: list[int], indices: list[int]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class _System:
@@ -60,8 +76,11 @@ class _System:
     def flush(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
 
-def _run(loadgen: Any, system: _System, settings: Any) -> tuple[str, str]:
+
+def run(loadgen: Any, system: System, settings: Any) -> tuple[str, str]:
     """LoadGen's summary and its detailed log. Raises what the runner raised."""
     with tempfile.TemporaryDirectory(prefix="edgewise-loadgen-") as folder:
         sut = loadgen.ConstructFastSUT(system.issue, system.flush)  # with numbers where the other one has an object a sample
@@ -74,13 +93,14 @@ def _run(loadgen: Any, system: _System, settings: Any) -> tuple[str, str]:
             gc.enable()
             loadgen.DestroyQSL(samples)
             loadgen.DestroyFastSUT(sut)
+            system.close()
         if system.failed is not None:
             raise system.failed
         summary, detail = (_text(Path(folder) / f"mlperf_log_{name}.txt") for name in ("summary", "detail"))
     return summary, detail
 
 
-def _settings(loadgen: Any, asked: Scenario) -> Any:
+def settings_of(loadgen: Any, asked: Scenario) -> Any:
     settings = loadgen.TestSettings()
     settings.scenario = getattr(loadgen.TestScenario, asked.name)
     settings.mode = loadgen.TestMode.PerformanceOnly
@@ -93,6 +113,9 @@ def _settings(loadgen: Any, asked: Scenario) -> Any:
     settings.multi_stream_expected_latency_ns = query_ns
     settings.multi_stream_target_latency_percentile = asked.percentile
     settings.multi_stream_samples_per_query = max(asked.samples, 1)
+    settings.server_target_qps = asked.qps
+    settings.server_target_latency_ns = round(asked.latency_ms * 1e6)
+    settings.server_target_latency_percentile = asked.percentile
     settings.offline_expected_qps = asked.batch / max(asked.call_ms, SHORTEST_QUERY_MS) * 1e3
     return settings
 

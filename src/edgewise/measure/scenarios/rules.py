@@ -34,6 +34,10 @@ SCENARIOS = {
 }
 
 
+# Of a server alone: a Runner has no queue that queries could wait in.
+SERVER = Rules("Server", 0.99, 1, 270_336, 662)
+
+
 def rules(name: str) -> Rules:
     """Raises InvalidInput for a name that none has."""
     if name not in SCENARIOS:
@@ -62,7 +66,7 @@ def caveat(name: str, seconds: float, queries: int) -> str:
 
     queries: that were issued; of Offline samples.
     """
-    found = rules(name)
+    found = SERVER if name == "server" else rules(name)
     short = []
     if seconds < MLPERF_SECONDS:
         short.append(f"{seconds:g} s where MLPerf asks for {MLPERF_SECONDS:g}")

@@ -66,7 +66,7 @@ def _word(pattern: str, text: str) -> str:
 
 def _throughput(head: str, rest: str, parameters: Mapping[str, str], mean_ms: float) -> float:
     """LoadGen's figure. It has none for MultiStream: there a query's samples over its mean time."""
-    said = _word(r"^Samples per second: (\S+)", head) or _word(r"^QPS w/ loadgen overhead\s*: (\S+)", rest)
+    said = _word(r"^(?:Samples|Completed samples) per second\s*: (\S+)", head) or _word(r"^QPS w/ loadgen overhead\s*: (\S+)", rest)
     if said:
         return float(said)
     return float(parameters.get("samples_per_query", 1)) / mean_ms * 1e3 if mean_ms else 0.0

@@ -24,6 +24,8 @@ from edgewise.serve.rest import Served
 HANDSHAKE_MS = 10_000
 KEEPALIVE_MS = 60_000
 METADATA_BYTES = 16_384
+LOOK_S = 0.02
+SENDING_S = 0.25  # for the last answers to leave
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,17 @@ class GrpcServer:
         await self._health.enter_graceful_shutdown()
 
     async def drain(self, grace_s: float) -> None:
-        """Takes nothing new, and ends when what was taken is answered, or after `grace_s`."""
+        """Takes nothing new, and ends when what was taken is answered, or after `grace_s`.
+
+        Streams that only watch or wait would stand for ever: they are not waited for.
+        """
         self._served.draining.set()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        stopping = asyncio.ensure_future(self._server.stop(grace_s))
+        while self._service.under_way and not stopping.done():
+            await asyncio.sleep(LOOK_S)
+        await self._server.stop(min(grace_s, SENDING_S))
+        await stopping
 
     def _handlers(self, grpc: Any) -> dict[str, Any]:
         found = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
@@ -22,6 +23,7 @@ from edgewise.serve.logs import say
 from edgewise.serve.problems import told
 from edgewise.serve.rest import Served
 
+MOST_WORDS = 2000  # clients take 8 kB of metadata, which errors are part of
 IN_STREAM = 16  # requests of one stream that are under way at a time
 Method = Callable[[Any, Any], Awaitable[Any]]
 
@@ -40,6 +42,7 @@ class Service:
     def __init__(self, served: Served, codes: Any) -> None:
         self._host, self._gate, self._memory, self._vitals = served.host, served.gate, served.memory, served.vitals
         self._draining, self._codes = served.draining, codes
+        self.under_way = 0  # requests that were taken and have no answer yet
 
     def methods(self) -> dict[str, Method]:
         """All but the two of inference. Each takes a request and the RPC's context, and gives the response."""
@@ -96,6 +99,7 @@ class Service:
     async def _inferred(self, data: bytes, client: Client, left_s: float | None) -> bytes:
         began = time.perf_counter()
         self._gate.enter(client)
+        self.under_way += 1
         asked = None
         try:
             asked = inference.read(data, client.name, self._memory, time.monotonic(), left_s)
@@ -109,6 +113,7 @@ class Service:
                 self._vitals.failed(asked.request.model, asked.request.version, error, time.perf_counter() - began)
             raise
         finally:
+            self.under_way -= 1
             self._gate.leave(client)
 
     def _answering(self, name: str, method: Callable[[Any, Client], Awaitable[dict[str, Any]]]) -> Method:
@@ -118,11 +123,22 @@ class Service:
 
         async def call(request: Any, context: Any) -> Any:
             try:
-                client = Client("") if scope is None else self._client(context, scope)
-                # A field that this table lacks is no error: what is told is JSON's, where others read it.
-                return json_format.ParseDict(await method(request, client), response(), ignore_unknown_fields=True)
+                if scope is None:
+                    return filled(await method(request, Client("")))
+                client = self._client(context, scope)
+                self._gate.enter(client)
+                self.under_way += 1
+                try:
+                    return filled(await method(request, client))
+                finally:
+                    self.under_way -= 1
+                    self._gate.leave(client)
             except Exception as error:  # whatever it is, the client is told, and the RPC ends
                 await self._abort(context, error)
+
+        def filled(told_of: dict[str, Any]) -> Any:
+            # A field that the table of messages lacks is no error: what is told is JSON's too, where others read it.
+            return json_format.ParseDict(told_of, response(), ignore_unknown_fields=True)
 
         return call
 
@@ -140,7 +156,7 @@ class Service:
         trailing: list[tuple[str, str | bytes]] = []
         if how.retry_after_s:
             trailing = [
-                ("retry-after", str(max(1, round(how.retry_after_s)))),
+                ("retry-after", str(max(1, math.ceil(how.retry_after_s)))),
                 ("grpc-retry-pushback-ms", str(round(how.retry_after_s * 1e3))),
                 ("grpc-status-details-bin", wire.details(code.value[0], words, how.retry_after_s)),
             ]
@@ -149,7 +165,7 @@ class Service:
     def _words(self, error: Exception) -> str:
         if not isinstance(error, EdgewiseError):
             say("request failed", level=logging.ERROR, error=error)
-        return told(error).message
+        return told(error).message[:MOST_WORDS]
 
     async def _server_live(self, request: Any, client: Client) -> dict[str, Any]:
         return {"live": True}
