@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +50,8 @@ class FakeHost:
         self._statistics = {(name, version): Statistics() for name, model in models.items() for version in model.versions}
 
     async def infer(self, request: Request) -> Answer:
+        import asyncio
+
         model, version = self._found(request.model, request.version)
         self.requests.append(request)
         kept = self._statistics[request.model, version]
