@@ -15,7 +15,7 @@ from edgewise.devices import multiplies_bf16
 from edgewise.errors import InvalidInput
 from edgewise.types import Backend, Execution, Inputs, Runner
 
-__all__ = ["ONNX", "first_taking", "form", "get", "installed", "load", "plain", "precisions", "taking"]
+__all__ = ["ONNX", "compiles", "first_taking", "form", "get", "installed", "load", "plain", "precisions", "taking"]
 
 ONNX = "onnx"  # the form that a graph is
 
@@ -40,6 +40,11 @@ def form(name: str) -> str:
     if name not in registry.names("backend") and ":" not in name:
         return ONNX
     return str(getattr(get(name), "form", ONNX))
+
+
+def compiles(name: str) -> bool:
+    """Whether that backend compiles for shapes: a graph whose axes are fixed is faster there than one whose axes are open."""
+    return bool(getattr(get(name), "compiles", False))
 
 
 def taking(wanted: str = ONNX) -> tuple[str, ...]:

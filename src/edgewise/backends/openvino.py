@@ -37,6 +37,7 @@ class OpenVino:
     """
 
     name = "openvino"
+    compiles = True
 
     def version(self) -> str:
         return str(_engine().__version__).partition("-")[0]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 
+Shapes = tuple[tuple[int, ...], ...]  # of each input, in the signature's order
+
 
 @dataclass(frozen=True)
 class Model:
@@ -118,22 +120,34 @@ def read(file: Path, *, backend: str | None = None, threads: int | None = None, 
 class Runners:
     """A model's forms as one Runner: a call is answered by the first that its inputs fit into. Each is loaded when it is needed.
 
-    Of a model with one form, which is loaded, the bytes are given up: the engine has them.
+    Where the engine compiles for shapes, a call of a shape that is timed (`fixed_shapes`) goes to a graph of that shape: what was measured
+    is what answers. Of a model with one form, which is loaded, the bytes are given up: the engine has them.
     """
 
     def __init__(self, model: Model, *, eager: bool = False, signature: Signature | None = None) -> None:
         self._forms, self._execution = model.data, model.execution
         self._loaded: dict[int, Runner] = {}
         self._only: Runner | None = None
+        self._fixed: dict[Shapes, Runner] = {}
+        self._shapes: dict[Shapes, Mapping[str, int]] | None = None
         # The graph's own: a form may have fixed what another leaves open.
         if signature is None and model.package is not None:
             signature = model.package.manifest.entry("main").signature
         self.signature = signature if signature is not None else self._runner(0).signature
+        self._names = [spec.name for spec in self.signature.inputs]
+        self._shapes = {shapes_under(self.signature, axes): axes for axes in fixed_shapes(self.signature, model)}
         if eager:
+            for shapes, axes in self._shapes.items():
+                self._of_shape(shapes, axes)
             for place in range(len(self._forms)):
                 self._runner(place)
+        self._give_up()
 
     def run(self, inputs: Inputs) -> Outputs:
+        if self._shapes:
+            shapes = tuple(getattr(inputs.get(name), "shape", ()) for name in self._names)
+            if (axes := self._shapes.get(shapes)) is not None:
+                return (self._fixed.get(shapes) or self._of_shape(shapes, axes)).run(inputs)
         if self._only is not None:
             return self._only.run(inputs)
         from edgewise import backends
@@ -141,18 +155,58 @@ class Runners:
         taking = backends.first_taking(self._forms, inputs) if len(self._forms) > 1 else self._forms[0]
         return self._runner(next(place for place, form in enumerate(self._forms) if form is taking)).run(inputs)
 
+    def _of_shape(self, shapes: Shapes, axes: Mapping[str, int]) -> Runner:
+        from edgewise import backends
+
+        batch = next(iter(self.signature.inputs)).shape[0]
+        text = ",".join(f"{axis}={size}" for axis, size in axes.items() if axis != batch)
+        wanted = {"batch": "1"} if batch in axes else {}
+        fixed = replace(self._execution, options={**self._execution.options, **wanted, **({"axes": text} if text else {})})
+        self._fixed[shapes] = backends.load(self._forms[0], fixed)
+        self._give_up()
+        return self._fixed[shapes]
+
     def _runner(self, place: int) -> Runner:
         from edgewise import backends
 
         if place not in self._loaded:
             self._loaded[place] = backends.load(self._forms[place], self._execution)
             if len(self._forms) == 1:
-                self._only, self._forms = self._loaded[place], ()
+                self._only = self._loaded[place]
+                self._give_up()
         return self._loaded[place]
 
+    def _give_up(self) -> None:
+        if self._only is not None and self._shapes is not None and len(self._fixed) == len(self._shapes):
+            self._forms = ()
+
     def close(self) -> None:
-        for runner in self._loaded.values():
+        for runner in (*self._loaded.values(), *self._fixed.values()):
             runner.close()
+
+
+def fixed_shapes(signature: Signature, model: Model) -> list[dict[str, int]]:
+    """What open axes are fixed to in graphs of their own, where the engine compiles for shapes: one row, of each length that rows are made.
+
+    None where an axis is open that nothing says the sizes of, and where the execution fixes axes itself.
+    """
+    from edgewise import backends
+
+    options = model.execution.options
+    if not backends.compiles(model.execution.backend) or "axes" in options or "batch" in options:
+        return []
+    leading = {spec.shape[0] if spec.shape else 0 for spec in signature.inputs}
+    others = {axis for spec in signature.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
+    first = {axis: 1 for axis in leading if isinstance(axis, str)}
+    if not others:
+        return [first] if first else []
+    lengths: tuple[int, ...] = getattr(model.preprocess, "lengths", ())
+    return [{**first, axis: length} for axis in others for length in lengths] if len(others) == 1 else []
+
+
+def shapes_under(signature: Signature, axes: Mapping[str, int]) -> Shapes:
+    """The inputs' shapes, in the signature's order, where named axes have these sizes."""
+    return tuple(tuple(axes[axis] if isinstance(axis, str) else axis for axis in spec.shape) for spec in signature.inputs)
 
 
 def execution_here(best: Execution | None, backend: str | None, threads: int | None) -> tuple[Execution, str]:

@@ -36,16 +36,17 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int, form
         reference_sha256=study.model.sha256,
         seed=seed,
     )
+    rows = rows_of(graph, task, chosen)
     built = package.build(
         graph,
         created=study.created,
-        preprocess=getattr(task, "preprocess", None),
+        preprocess=preprocess_of(task, chosen, rows),
         postprocess=getattr(task, "postprocess", None),
         labels=task.labels if getattr(task, "postprocess", None) is None else (),
         execution=chosen.execution,
         provenance=provenance,
         files=getattr(task, "files", None),
-        rows=rows_of(graph, task, chosen),
+        rows=rows,
         forms=forms,
     )
     best = finished(built, chosen.recipe)
@@ -60,6 +61,18 @@ def packed(graph: Graph, task: Any, study: Study, chosen: Trial, seed: int, form
             break
         size = best.size_bytes
     return best, replace(study, verdict=verdict)
+
+
+def preprocess_of(task: Any, chosen: Trial, rows: Literal["independent", "dependent"] | None) -> Any:
+    """The task's, with rows filled up to the lengths that were timed, where the engine compiles for shapes and filling changes no answer.
+
+    So a text takes the time that was measured for its length, in a graph of that shape (`host.loading.Runners`).
+    """
+    own: Any = getattr(task, "preprocess", None)
+    lengths = getattr(task, "timed_lengths", ())
+    if not lengths or rows != "independent" or not getattr(own, "mask", "") or chosen.execution is None:
+        return own
+    return replace(own, lengths=lengths) if backends.compiles(chosen.execution.backend) else own
 
 
 def rows_of(graph: Graph, task: Any, chosen: Trial) -> Literal["independent", "dependent"] | None:

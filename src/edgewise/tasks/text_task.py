@@ -76,9 +76,14 @@ class TextTask:
 
     def timed_inputs(self) -> list[dict[str, np.ndarray]]:
         """One row of each length that is to be timed; of the model's own where it fixes one."""
-        longest = self.preprocess.pad_to or self.preprocess.max_length
-        lengths = [self.preprocess.pad_to] if self.preprocess.pad_to else sorted({min(length, longest) for length in self.texts.tokens})
-        return [self.texts.examples(1, length) for length in lengths]
+        return [self.texts.examples(1, length) for length in self.timed_lengths or (self.preprocess.pad_to,)]
+
+    @property
+    def timed_lengths(self) -> tuple[int, ...]:
+        """Tokens of the rows that are timed; () where the model fixes one length."""
+        if self.preprocess.pad_to:
+            return ()
+        return tuple(sorted({min(length, self.preprocess.max_length) for length in self.texts.tokens}))
 
     def calibration(self, n: int | None = None, *, batch_size: int = 32) -> list[Inputs]:
         """The calibration split's inputs in batches: `n` samples of it, of all lengths, or all."""

@@ -43,12 +43,12 @@ class Rows:
         return self.spans[self.starts[first] : self.starts[last]], tuple(self.lengths[first:last].tolist())
 
     def inputs(self, chosen: np.ndarray, preprocess: TextPreprocess) -> dict[str, np.ndarray]:
-        """The model's inputs for the rows `chosen`, filled up to the longest of them, or to `preprocess.pad_to`: each (batch, tokens).
+        """The model's inputs for the rows `chosen`, as long as `preprocess` makes the longest of them: each (batch, tokens).
 
         Raises InvalidInput for rows of several lengths where the model takes no mask, and so couldn't tell what is filling.
         """
         lengths = self.lengths[chosen]
-        longest = preprocess.pad_to or int(lengths.max(initial=1))
+        longest = preprocess.filled(int(lengths.max(initial=1)))
         if not preprocess.mask and not preprocess.pad_to and lengths.min(initial=longest) < longest:
             raise InvalidInput("the model takes no mask, so rows of one call must be equally long; feed them by `calls`")
         there = np.arange(longest) < lengths[:, None]
