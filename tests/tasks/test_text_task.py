@@ -321,3 +321,21 @@ def test_some_that_calibrate_are_of_all_lengths(reviews: Path) -> None:
     whole, some = ([batch["input_ids"][0].tolist() for batch in task.calibration(n, batch_size=1)] for n in (None, 5))
     assert len(whole) == 20 and some == [whole[at] for at in (0, 5, 10, 14, 19)]
     assert len(task.calibration(99, batch_size=1)) == 20
+
+
+def test_long_texts_are_drawn_more_often(reviews: Path) -> None:
+    task = classification(reviews)
+    lengths = task.split("train").rows.lengths
+
+    def drawn(task: TextTask) -> np.ndarray:
+        batches = [batch for epoch in range(40) for batch, _ in task.training_batches(batch_size=len(lengths), epoch=epoch)]
+        return np.concatenate([batch["attention_mask"].sum(axis=1) for batch in batches])
+
+    evenly_drawn, by_length = drawn(task), drawn(task.by_length())
+    assert len(evenly_drawn) == len(by_length) == 40 * len(lengths)
+    assert np.mean(evenly_drawn) == pytest.approx(np.mean(lengths))
+    # A text's share of the draws is its share of the tokens: the mean length comes to E[L²] / E[L].
+    expected = np.mean(lengths**2) / np.mean(lengths)
+    assert np.mean(by_length) == pytest.approx(expected, rel=0.02) and expected > 1.05 * np.mean(lengths)
+    first = [batch["input_ids"].tobytes() for batch, _ in task.by_length().training_batches(batch_size=16, epoch=3, seed=1)]
+    assert first == [batch["input_ids"].tobytes() for batch, _ in task.by_length().training_batches(batch_size=16, epoch=3, seed=1)]

@@ -96,19 +96,23 @@ class TextSplit:
         for chosen in self.rows.calls(size, self.texts.preprocess):
             yield self._fed(chosen)
 
-    def shuffled(self, size: int, epoch: int, seed: int) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+    def shuffled(
+        self, size: int, epoch: int, seed: int, by_length: bool = False
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """One epoch of training: rows of like length in a batch; which ones, and in which order, by (seed, epoch).
 
         A batch that isn't full is left out unless it is the only one; another epoch draws other rows to leave out.
+        by_length: as many rows, but drawn with replacement, each as often on average as its share of all tokens says.
         """
         if size < 1:
             raise InvalidInput(f"batch_size={size}: give 1 or more")
         generator = np.random.default_rng((seed, epoch))
         count = len(self.rows)
         full = count - count % size or count
-        drawn = generator.permutation(count)[:full]
+        lengths = self.rows.lengths
+        drawn = generator.choice(count, full, p=lengths / lengths.sum()) if by_length else generator.permutation(count)[:full]
         # Equally long ones stay in the order of the draw, so that they have other neighbours each time.
-        order = drawn[np.argsort(self.rows.lengths[drawn], kind="stable")]
+        order = drawn[np.argsort(lengths[drawn], kind="stable")]
         for start in generator.permutation(np.arange(0, full, size)):
             yield self._fed(order[start : start + size])
 

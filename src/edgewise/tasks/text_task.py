@@ -25,6 +25,7 @@ class TextTask:
     """Satisfies `types.Task` and `tasks.TrainingTask`. The test split is sealed until `unsealed()`.
 
     predicted: by split, what a reference model gave, which stands in for targets that the data hasn't got (`with_answers`).
+    lengthy: training draws each text as often as its tokens say (`by_length`).
     """
 
     texts: Texts
@@ -33,6 +34,7 @@ class TextTask:
     sealed: bool = True
     predicted: Mapping[str, np.ndarray] = field(default_factory=dict)
     predicted_labels: tuple[str, ...] = ()
+    lengthy: bool = False
 
     @property
     def name(self) -> str:
@@ -92,7 +94,11 @@ class TextTask:
 
     def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """One epoch over train (see `TextSplit.shuffled`): ({input: (batch, tokens)}, targets, None where there are none)."""
-        return self.split("train").shuffled(batch_size, epoch, seed)
+        return self.split("train").shuffled(batch_size, epoch, seed, self.lengthy)
+
+    def by_length(self) -> TextTask:
+        """The same task, whose training draws long texts more often: each by its share of all tokens (see `TextSplit.shuffled`)."""
+        return replace(self, lengthy=True)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """A scalar, lower is better: the goal's."""

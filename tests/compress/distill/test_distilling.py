@@ -253,6 +253,7 @@ def test_in_a_recipe(tmp_path):
         ({"teacher": nn.Linear(8, 3)}, r"outputs are \(32, 3\) where the student's are \(32, 4\)"),
         ({"teacher": lambda inputs: {"y": np.zeros((32, 4)), "z": np.zeros(32)}}, r"\(32, 4\), \(32,\) where"),
         ({"hidden": 1.0}, "needs kept"),
+        ({"by_length": True}, "is no task on texts"),
         ({"hidden": 1.0, "kept": {"h": None}}, "have names in a Network"),
     ],
 )

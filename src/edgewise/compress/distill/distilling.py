@@ -39,6 +39,7 @@ def distill(
     mask: str | None = None,
     hidden: float = 0.0,
     kept: Kept | None = None,
+    by_length: bool = False,
     learning_rate: float | None = None,
     batch_size: int = 128,
     optimizer: Literal["sgd", "adamw"] = "sgd",
@@ -62,6 +63,9 @@ def distill(
     correspond, see `mapping.mapped`. mask: the input that is 0 for padding, which counts nowhere; it is looked for unless given.
     hidden: weight of the mean distance between the inner tensors named in `kept`, of any Network.
 
+    by_length: of tasks on texts, draw each text as often as its share of all tokens says: where most are fragments, whole texts, which
+    lose most, come more often.
+
     learning_rate: its peak; 0.05 for sgd and 0.0005 for adamw unless given. precision, checkpoint, stopper, max_seconds: see `train`.
     cache: a folder; the teacher's answers to texts are kept there, for later epochs and later trainings, instead of in memory. With a
     checkpoint they are kept beside it unless told otherwise, so that a training that is resumed goes on with the same answers.
@@ -72,6 +76,7 @@ def distill(
     weights = {"layers": layers, "relations": relations, "hidden": hidden}
     _check(model, teacher, weight, temperature, weights, kept)
     _check_choices(answers, mapping)
+    task = _by_length(task) if by_length else task
     inner = {**weights, "kept": sorted(kept or {}) if hidden else [], "mapping": mapping, "relation_layer": relation_layer}
     teaching = Teaching()
     if teacher is not None and (weight or any(weights.values())):
@@ -98,7 +103,13 @@ def distill(
             max_seconds=max_seconds,
             seed=seed,
             checkpoint=checkpoint,
-            identity={"weight": weight, "temperature": temperature, "answers": answers, **inner},
+            identity={
+                "weight": weight,
+                "temperature": temperature,
+                "answers": answers,
+                **inner,
+                **({"by_length": True} if by_length else {}),
+            },
             progress=tell,
         )
     net = trained.model.student if isinstance(trained.model, Learner) else trained.model
@@ -133,6 +144,12 @@ def _check_choices(answers: str, mapping: str) -> None:
     for name, value, allowed in (("answers", answers, ANSWERS), ("mapping", mapping, MAPPINGS)):
         if value not in allowed:
             raise InvalidInput(f"{name}={value!r} is unknown; use one of {', '.join(allowed)}")
+
+
+def _by_length(task: Any) -> Any:
+    if not hasattr(task, "by_length"):
+        raise InvalidInput(f"by_length=True: {getattr(task, 'name', type(task).__name__)} is no task on texts; leave it out")
+    return task.by_length()
 
 
 def _weights(net: nn.Module) -> dict[str, nn.Parameter]:
