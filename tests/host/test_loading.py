@@ -57,7 +57,11 @@ def test_a_row_of_a_timed_length_goes_to_a_graph_of_its_shape(loads: list[Execut
         inputs = fed(rows, tokens)
         np.testing.assert_allclose(runner.run(inputs)["scores"], plain.run(inputs)["scores"], rtol=1e-5, atol=1e-6)
     asked = [dict(one.options) for one in loads]
-    assert asked == [{"batch": "1", "axes": "tokens=4"}, {"batch": "1", "axes": "tokens=8"}, {}]  # each once, and the open one for whatever else comes
+    assert asked == [
+        {"batch": "1", "axes": "tokens=4"},
+        {"batch": "1", "axes": "tokens=8"},
+        {},
+    ]  # each once, and the open one for whatever else comes
     runner.close()
 
 
