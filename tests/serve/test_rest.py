@@ -238,6 +238,16 @@ def test_health_and_draining(client: Client) -> None:
     assert client.get("/v2/health/ready").status == client.get("/v2/models/echo/ready").status == 503
 
 
+def test_a_page_of_another_site_is_refused(client: Client, host: FakeHost) -> None:
+    load = "/v2/repository/models/echo/load"
+    for origin in ("https://evil.example", "null", "http://box:9999", "http://box.evil.example"):
+        found = client.ask("POST", load, b"", {"host": "box:8080", "origin": origin})
+        assert found.status == 403 and "isn't this server's" in found.error
+    assert client.ask("POST", load, b"", {"host": "box:8080", "origin": "http://box:8080"}).status == 200  # its own page
+    assert client.ask("POST", load, b"", {"host": "box:8080"}).status == 200  # a program
+    assert client.ask("GET", "/v2", b"", {"host": "box:8080", "origin": "https://evil.example"}).status == 200  # reads, and can't show it
+
+
 def test_keys_and_scopes(host: FakeHost) -> None:
     use, manage = keys.new_key(), keys.new_key()
     known = keys.parse(keys.entry("camera", use) + keys.entry("me", manage, ("infer", "admin")))

@@ -116,6 +116,8 @@ class Rest:
                 raise NotFound(f"there is nothing at {scope['path'][:200]!r}; /docs lists what is")
             if scope["method"] not in route.methods:
                 raise WrongMethod(f"{scope['path'][:200]} takes {' or '.join(route.methods)}, not {scope['method'][:20]}")
+            if head.origin and scope["method"] == "POST":
+                http.check_origin(head.origin, head.host)
             reply, client = await self._answered(route, scope, receive, head)
         except Gone:
             self.replies[499] += 1
