@@ -106,6 +106,9 @@ def test_batches_are_counted_as_what_they_take():
 def test_room_is_kept_for_many_cheap_ones_that_are_expected():
     here = queued(state(), pending(0, "b", 60))
     assert admit(here, pending(1, "c", 60), 0.0).admitted
-    many = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
+    many = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, pressing=400.0, arrived_s=0.0)})
     assert admit(many, pending(1, "c", 60), 0.0).reason == "deadline"
     assert admit(many, pending(1, "a", 60), 0.0).admitted
+    relaxed = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
+    assert admit(relaxed, pending(1, "c", 60), 0.0).admitted  # those have no deadlines
+    assert admit(many, pending(1, "c", 60, priority=1), 0.0).admitted

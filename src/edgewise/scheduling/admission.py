@@ -45,7 +45,7 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     places = sum([one.model == pending.model for one in state.waiting])
     if places >= model.places or (2 * places >= model.places and _crowded(state, pending, places)):
         return Verdict("full", max(SOONEST_S, _next_end(state, now) - now))
-    if not state.waiting and state.free >= model.cores:
+    if not state.waiting and state.startable(pending.model):
         return Verdict("", 0.0, own)
     if pending.deadline_s is None:
         return Verdict()
@@ -95,8 +95,9 @@ def _kept_s(state: State, pending: Pending, now: float) -> float:
     own = _row_s(state, pending.model)
     load = here = 0.0
     for name, traffic in state.traffic.items():
-        if name != pending.model and (each := _row_s(state, name)) * CHEAPER <= own:
-            load += traffic.rate * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
+        before = name != pending.model and traffic.pressing and traffic.priority >= pending.priority
+        if before and (each := _row_s(state, name)) * CHEAPER <= own:
+            load += traffic.pressing * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
             here += each * sum([one.rows for one in state.waiting if one.model == name])
     return max(0.0, min(MOST_KEPT, load / state.cores) * (pending.due_s - now) - here / state.cores)
 

@@ -75,7 +75,9 @@ def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, fir
     for one in queue:
         if one.id in taken:
             continue
-        line = lines.get(one.model) or lines.setdefault(one.model, _Line(state, one.model, queue, taken))
+        line = lines.get(one.model)
+        if line is None:
+            line = lines[one.model] = _Line(state, one.model, queue, taken)
         if one.deadline_s is not None and now + line.fastest_s(one.rows) > one.deadline_s:
             continue
         start = cores.start(line.model, one.model)
@@ -83,7 +85,9 @@ def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, fir
             patient, turned = turned[0], None
             if patient.id in taken:
                 continue
-            other = lines.get(patient.model) or lines.setdefault(patient.model, _Line(state, patient.model, queue, taken))
+            other = lines.get(patient.model)
+            if other is None:
+                other = lines[patient.model] = _Line(state, patient.model, queue, taken)
             call = other.call(patient, cores.start(other.model, patient.model), now, index, 0)
             index += 1
             cores.take(call, other.model)
@@ -107,7 +111,7 @@ class _Cores:
         for call in state.running:
             mean, tail = remaining(state, call, now)
             free = (mean, (tail - mean) ** 2)
-            self._cores += [free] * state.models[call.model].cores
+            self._cores += [free] * state.needs(call.model)
             self._runners.setdefault(call.model, []).append(free)
         self._cores += [self._now] * (state.cores - len(self._cores))
 
@@ -147,10 +151,13 @@ class _Line:
         self._most = model.most
         self._taken = taken
         self._waiting = [one for one in queue if one.model == name] if model.shared else []
+        self._fastest = model.curve.median_s(1) * self._pace
+        mean, tail = state.mean_s(name, 1), state.p99_s(name, 1)
+        self._one = (mean, max(0.0, tail - mean) ** 2)
         self._from = 0  # the first of them that may not be in a call
 
     def fastest_s(self, rows: int) -> float:
-        return self.model.curve.median_s(rows) * self._pace
+        return self._fastest if rows == 1 else self.model.curve.median_s(rows) * self._pace
 
     def call(self, head: Pending, start: Instant, now: float, index: int, wanted: int) -> Planned:
         """index: how many calls are planned before. wanted: rows, where it isn't as many as is best.
@@ -179,13 +186,16 @@ class _Line:
 
     def _planned(self, group: tuple[Pending, ...], start: Instant, now: float, growing: int) -> Planned:
         if len(group) == 1:
-            rows, due = group[0].rows, group[0].due_s
+            rows, due = group[0].rows, math.inf if group[0].deadline_s is None else group[0].deadline_s
         else:
             rows, due = sum([one.rows for one in group]), min([one.due_s for one in group])
         grown = max(rows, min(self._most, rows + growing)) if growing else rows
-        mean = self.model.curve.mean_s(grown) * self._pace
-        end = start[0] + mean
-        variance = start[1] + max(0.0, self.model.curve.p99_s(grown) * self._pace - mean) ** 2
+        if grown == 1:
+            mean, variance = self._one
+        else:
+            mean = self.model.curve.mean_s(grown) * self._pace
+            variance = max(0.0, self.model.curve.p99_s(grown) * self._pace - mean) ** 2
+        end, variance = start[0] + mean, start[1] + variance
         safe = end + WIDER * math.sqrt(variance) + self._caution * (end - now)
         return Planned(self._name, group, rows, start[0], end, safe, due, variance)
 
