@@ -43,7 +43,7 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     if own > pending.due_s:
         return Verdict("never", max(SOONEST_S, own - pending.due_s), own)
     places = sum([one.model == pending.model for one in state.waiting])
-    if places >= model.places or (2 * places >= model.places and _crowded(state, pending, places)):
+    if places >= model.places or (2 * places >= model.places and _crowded(state, pending)):
         return Verdict("full", max(SOONEST_S, _next_end(state, now) - now))
     if not state.waiting and state.startable(pending.model):
         return Verdict("", 0.0, own)
@@ -79,10 +79,11 @@ def _next_end(state: State, now: float) -> float:
     return min((remaining(state, call, now)[0] for call in state.running), default=now)
 
 
-def _crowded(state: State, pending: Pending, places: int) -> bool:
-    """Whether its client has more than an even share of the places, in a queue that is half full."""
+def _crowded(state: State, pending: Pending) -> bool:
+    """Whether its client has an even share of the model's places, where others wait too."""
     clients = [one.client for one in state.waiting if one.model == pending.model]
-    return clients.count(pending.client) * (len({*clients, pending.client}) + 1) > 2 * state.models[pending.model].places
+    among = len({*clients, pending.client})
+    return among > 1 and clients.count(pending.client) * among >= state.models[pending.model].places
 
 
 def _kept_s(state: State, pending: Pending, now: float) -> float:
