@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewise.scheduling.planning import Planned, plan, remaining
+from edgewise.scheduling.planning import Planned, plan, remaining, summed
 from edgewise.scheduling.state import RATE_S, Pending, State, key
 
 Reason = Literal["", "never", "full", "deadline"]
@@ -51,19 +51,21 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
         return Verdict()
     waiting = list(state.waiting)
     insort(waiting, pending, key=key)
-    calls = plan(state, now, waiting)
-    begun: list[Planned] = []
-    mine = None
-    for call in calls:
-        begun.append(call)
-        if pending in call.requests:
-            mine = call
-            break
+    calls, begun = plan(state, now, waiting), list[Planned]()
+    mine = summed(state, pending, waiting, now)
+    if mine is None:
+        for call in calls:
+            begun.append(call)
+            if pending in call.requests:
+                mine = call
+                break
     if mine is None:
         return Verdict("deadline", 1.0)
     ends = mine.safe_s + _kept_s(state, pending, now)
     if ends > pending.due_s:
         return Verdict("deadline", max(SOONEST_S, ends - pending.due_s), mine.safe_s)
+    if pending is waiting[-1] and mine.requests[0] is pending:
+        return Verdict("", 0.0, mine.safe_s)
     broken = _broken([*begun, *calls], pending.priority)
     if broken and broken - _broken(plan(state, now), pending.priority):
         return Verdict("deadline", max(SOONEST_S, _next_end(state, now) - now), mine.safe_s)

@@ -43,9 +43,12 @@ class Model:
         return self.curve.best_rows(self.largest or self.curve.largest)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A request that waits. deadline_s: None where it may take any time. priority: higher ones go first. rows: that stay together."""
+    """A request that waits. deadline_s: None where it may take any time. priority: higher ones go first. rows: that stay together.
+
+    due_s: its deadline, infinity where it has none.
+    """
 
     id: int
     model: str
@@ -54,10 +57,10 @@ class Pending:
     priority: int = 0
     rows: int = 1
     client: str = ""
+    due_s: float = field(init=False)
 
-    @property
-    def due_s(self) -> float:
-        return math.inf if self.deadline_s is None else self.deadline_s
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "due_s", math.inf if self.deadline_s is None else self.deadline_s)
 
 
 def key(pending: Pending) -> tuple[int, float, float, int]:
