@@ -150,8 +150,8 @@ def main() -> None:
     record(
         "serve-attainment",
         {
-            "bar": "in simulated time: attainment above FIFO's and static priority's, within 5 % of an offline optimum; at 2x, 99 % of those "
-            "admitted in time and goodput 90 % of capacity",
+            "bar": "in simulated time: attainment above FIFO's and static priority's, within 5 % of an offline optimum; at 2x, 99 % of "
+            "those admitted in time and goodput 90 % of capacity",
             "models": {
                 name: {"p50_ms": model.curve.points[0].p50_ms, "deadline_ms": 1e3 * DEADLINES_S[name]} for name, model in MODELS.items()
             },

@@ -138,7 +138,7 @@ def test_a_model_that_takes_nothing_drawn_has_no_curve_but_serves() -> None:
 
 def test_curves_stretch_and_say_what_may_run_in_the_loop() -> None:
     curve = Curve((Point(1, 0.1, 0.2), Point(4, 0.4, 0.5), Point(8, 1.0, 2.0)))
-    assert inline_rows(curve, 0.5e-3) == 4 and inline_rows(curve, 0.1e-3) == 0
+    assert inline_rows(curve, 0.45e-3) == 4 and inline_rows(curve, 0.05e-3) == 0
     assert stretched(curve, 2.0).points[0] == Point(1, 0.2, 0.4)
     assert curves.paced(curves.Measured(curve.points), 2.0).points[1] == Point(4, 0.8, 1.0)
     assert curves.paced(curves.Measured(curve.points), 50.0).points == curve.points

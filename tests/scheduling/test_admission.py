@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.scheduling import Curve, Model, Pending, Point, Running, State, Traffic, admit, plan, queued
+from edgewise.scheduling.planning import summed
 
 
 def exact(*p50_ms):
@@ -106,6 +107,38 @@ def test_batches_are_counted_as_what_they_take():
 def test_room_is_kept_for_many_cheap_ones_that_are_expected():
     here = queued(state(), pending(0, "b", 60))
     assert admit(here, pending(1, "c", 60), 0.0).admitted
-    many = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
+    many = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, pressing=400.0, arrived_s=0.0)})
     assert admit(many, pending(1, "c", 60), 0.0).reason == "deadline"
     assert admit(many, pending(1, "a", 60), 0.0).admitted
+    relaxed = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
+    assert admit(relaxed, pending(1, "c", 60), 0.0).admitted  # those have no deadlines
+    assert admit(many, pending(1, "c", 60, priority=1), 0.0).admitted
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 60), st.integers(0, 1)), min_size=1, max_size=12),
+    st.booleans(),
+    st.floats(0.5, 2.0),
+)
+def test_a_sum_says_what_the_plan_says(asked, busy, pace):
+    tails = {name: Model(Curve((Point(1, p50, 1.5 * p50),))) for name, p50 in (("a", 2), ("b", 5), ("c", 10))}
+    now = State(tails, running=(Running(99, "c", 1, -0.004),) if busy else (), pace={"b": pace}, caution=0.1)
+    for id, (model, due, priority) in enumerate(asked):
+        now = queued(now, pending(id, model, due, priority=priority))
+    planned = {call.requests[0].id: call for call in plan(now, 0.0)}
+    for one in now.waiting:
+        if one.id in planned:
+            found, expected = summed(now, one, now.waiting, 0.0), planned[one.id]
+            assert found is not None and found.requests == expected.requests
+            assert (found.starts_s, found.ends_s, found.safe_s, found.variance) == pytest.approx(
+                (expected.starts_s, expected.ends_s, expected.safe_s, expected.variance), rel=1e-9, abs=1e-12
+            )
+
+
+def test_where_it_is_no_sum_none_is_made():
+    first = pending(0, "a", 50)
+    for other in (pending(1, "a", None), pending(1, "a", 10, rows=2)):
+        now = queued(queued(state(), first), other)
+        assert summed(now, first, now.waiting, 0.0) is None
+    now = queued(state(cores=2), first)
+    assert summed(now, first, now.waiting, 0.0) is None

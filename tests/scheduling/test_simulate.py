@@ -83,7 +83,7 @@ def test_no_call_begins_that_cannot_be_in_time_and_no_core_is_idle_for_nothing(t
 
 def test_nobody_without_deadline_starves_below_an_overload_of_those_with_one():
     rates = {"a": 1000.0, "c": 0.0}
-    trace = poisson(rates, 8.0, {"a": 0.03}, 0)
+    trace = poisson(rates, 3.0, {"a": 0.03}, 0)
     low = [Pending(len(trace) + place, "c", 0.5 + 0.01 * place, None, -5) for place in range(5)]
     whole = sorted([*trace, *low], key=lambda one: one.arrived_s)
     done = simulate(State(MODELS), whole, None, noisy(0))
@@ -94,16 +94,15 @@ def test_nobody_without_deadline_starves_below_an_overload_of_those_with_one():
 
 
 @pytest.mark.parametrize(
-    ("model", "deadline_s", "cores"),
+    ("model", "deadline_s", "cores", "seconds"),
     [
-        (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 1),
-        (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 2),
-        (Model(curve((1, 5), (2, 5.6), (8, 9), (16, 14), tail=1.3), shared=True), 0.1, 1),
+        (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 1, 6.0),
+        (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 2, 3.0),
+        (Model(curve((1, 5), (2, 5.6), (8, 9), (16, 14), tail=1.3), shared=True), 0.1, 1, 2.5),
     ],
 )
-def test_at_twice_the_capacity_the_admitted_are_in_time_and_the_machine_is_used(model, deadline_s, cores):
+def test_at_twice_the_capacity_the_admitted_are_in_time_and_the_machine_is_used(model, deadline_s, cores, seconds):
     capacity = cores * model.most / model.curve.mean_s(model.most)
-    seconds = 8.0
     trace = poisson({"m": 2 * capacity}, seconds, {"m": deadline_s}, 1)
     start = State({"m": model}, cores)
     ours = simulate(start, trace, None, noisy(1))
@@ -115,15 +114,15 @@ def test_at_twice_the_capacity_the_admitted_are_in_time_and_the_machine_is_used(
 
 def test_a_machine_that_is_slower_than_its_curve_is_found_out():
     model = Model(curve((1, 5), tail=1.4))
-    trace = poisson({"m": 250.0}, 8.0, {"m": 0.05}, 2)
+    trace = poisson({"m": 250.0}, 6.0, {"m": 0.05}, 2)
     done = simulate(State({"m": model}), trace, None, noisy(2, slower=1.6))
-    assert done.kept >= 0.98 and done.rows_in_time / 8.0 >= 0.9 / (1.6 * model.curve.mean_s(1))
+    assert done.kept >= 0.98 and done.rows_in_time / 6.0 >= 0.9 / (1.6 * model.curve.mean_s(1))
 
 
 def test_a_run_is_repeated_to_the_bit():
     trace = poisson({"a": 200.0, "s": 200.0}, 1.0, {"a": 0.02}, 3, bursts=3.0)
     assert simulate(State(MODELS), trace, None, noisy(3)) == simulate(State(MODELS), trace, None, noisy(3))
-    assert len(poisson({"a": 1000.0}, 20.0, {}, 0, bursts=3.0)) == pytest.approx(20_000, rel=0.1)
+    assert len(poisson({"a": 50.0}, 200.0, {}, 0, bursts=3.0)) == pytest.approx(10_000, rel=0.2)
     with pytest.raises(ValueError, match="bursts=5"):
         poisson({"a": 1.0}, 1.0, {}, 0, bursts=5.0)
 

@@ -13,7 +13,7 @@ from edgewise.host.tickets import Version
 from edgewise.types import Inputs, Outputs, Runner
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Ran:
     """outcomes: by request, in order. together: whether the rows could be told apart; False: each was then run alone."""
 

@@ -77,6 +77,8 @@ class LocalHost:
         settings, loop = self.settings, asyncio.get_running_loop()
         cores = settings.cores or await asyncio.to_thread(threads_worth, devices.cores())
         if self._above is None:
+            if settings.memory_bytes is not None:
+                memory.keep_apart()
             await asyncio.to_thread(_prepare)
             idle = memory.rss_bytes()
             self._above = lambda: memory.rss_bytes() - idle + processes.resident_bytes()

@@ -140,7 +140,7 @@ class Loader:
             raise
         except Exception as error:  # of whatever class a parser has for a file that is none: it is the file's fault, and its own alone
             raise InvalidInput(f"{version.file.path} can't be read: {type(error).__name__}: {error}") from error
-        version.facts, version.gate = facts, Gate(facts.signature)
+        version.facts, version.gate, version.batched = facts, Gate(facts.signature), facts.signature.batched
         return facts
 
     def _load(self, version: Version) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -14,6 +15,9 @@ from typing import Any
 import psutil
 
 from edgewise.host.loading import Facts
+
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
+LARGE_BYTES = 1 << 20
 
 LOOK_S = 0.002  # between looks while a peak is watched; each takes some 10 µs
 # Measured with one matrix product of 8 and 32 MB, raw and coded: one engine keeps 2.0 times its weights (as they came, and laid out for its
@@ -53,6 +57,18 @@ def give_back() -> None:
     trim = _trim()
     if trim is not None:
         trim(0)
+
+
+def keep_apart() -> None:
+    """Have every large array come from the system and go back to it by itself, from now on, in this process (glibc's mallopt(3)).
+
+    Otherwise the first one that is freed, of up to 32 MB, moves the threshold to its own size: later weights of that size lie in the heap
+    among small things that stay, and can't be given back (seen: 29 MB of one model of 24, left behind).
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(M_ARENA_MAX, 2)
 
 
 @cache

@@ -59,6 +59,7 @@ class Version:
     retired: bool = False
     parked: bool = False
     gate: Gate | None = None
+    batched: bool = False
     curve: Curve | None = None
     row_bytes: float = 0.0
     exact: int = 1
@@ -113,7 +114,7 @@ class Version:
         if self.facts is None or self.gate is None:
             raise InvalidInput(f"{self.name} isn't known yet")
         self.gate.check(inputs)
-        if not self.facts.signature.batched:
+        if not self.batched:
             return 1
         rows = len(inputs[self.facts.signature.inputs[0].name])
         if 0 < self.settings.max_rows < rows:
@@ -133,9 +134,9 @@ def stretched(curve: Curve, ratio: float) -> Curve:
 
 
 def inline_rows(curve: Curve, most_s: float) -> int:
-    """Rows up to which a call takes no longer, 99 times of 100; 0 for none."""
+    """Rows up to which a call takes no longer on average; 0 for none. Not at p99, which is often that of a neighbour on the machine."""
     rows = 0
-    while rows < curve.largest and curve.p99_s(rows + 1) <= most_s:
+    while rows < curve.largest and curve.mean_s(rows + 1) <= most_s:
         rows += 1
     return rows
 

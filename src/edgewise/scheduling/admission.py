@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewise.scheduling.planning import Planned, plan, remaining
+from edgewise.scheduling.planning import Planned, plan, remaining, summed
 from edgewise.scheduling.state import RATE_S, Pending, State, key
 
 Reason = Literal["", "never", "full", "deadline"]
@@ -43,27 +43,29 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     if own > pending.due_s:
         return Verdict("never", max(SOONEST_S, own - pending.due_s), own)
     places = sum([one.model == pending.model for one in state.waiting])
-    if places >= model.places or (2 * places >= model.places and _crowded(state, pending, places)):
+    if places >= model.places or (2 * places >= model.places and _crowded(state, pending)):
         return Verdict("full", max(SOONEST_S, _next_end(state, now) - now))
-    if not state.waiting and state.free >= model.cores:
+    if not state.waiting and state.startable(pending.model):
         return Verdict("", 0.0, own)
     if pending.deadline_s is None:
         return Verdict()
     waiting = list(state.waiting)
     insort(waiting, pending, key=key)
-    calls = plan(state, now, waiting)
-    begun: list[Planned] = []
-    mine = None
-    for call in calls:
-        begun.append(call)
-        if pending in call.requests:
-            mine = call
-            break
+    calls, begun = plan(state, now, waiting), list[Planned]()
+    mine = summed(state, pending, waiting, now)
+    if mine is None:
+        for call in calls:
+            begun.append(call)
+            if pending in call.requests:
+                mine = call
+                break
     if mine is None:
         return Verdict("deadline", 1.0)
     ends = mine.safe_s + _kept_s(state, pending, now)
     if ends > pending.due_s:
         return Verdict("deadline", max(SOONEST_S, ends - pending.due_s), mine.safe_s)
+    if pending is waiting[-1] and mine.requests[0] is pending:
+        return Verdict("", 0.0, mine.safe_s)
     broken = _broken([*begun, *calls], pending.priority)
     if broken and broken - _broken(plan(state, now), pending.priority):
         return Verdict("deadline", max(SOONEST_S, _next_end(state, now) - now), mine.safe_s)
@@ -79,10 +81,11 @@ def _next_end(state: State, now: float) -> float:
     return min((remaining(state, call, now)[0] for call in state.running), default=now)
 
 
-def _crowded(state: State, pending: Pending, places: int) -> bool:
-    """Whether its client has more than an even share of the places, in a queue that is half full."""
+def _crowded(state: State, pending: Pending) -> bool:
+    """Whether its client has an even share of the model's places, where others wait too."""
     clients = [one.client for one in state.waiting if one.model == pending.model]
-    return clients.count(pending.client) * (len({*clients, pending.client}) + 1) > 2 * state.models[pending.model].places
+    among = len({*clients, pending.client})
+    return among > 1 and clients.count(pending.client) * among >= state.models[pending.model].places
 
 
 def _kept_s(state: State, pending: Pending, now: float) -> float:
@@ -95,8 +98,9 @@ def _kept_s(state: State, pending: Pending, now: float) -> float:
     own = _row_s(state, pending.model)
     load = here = 0.0
     for name, traffic in state.traffic.items():
-        if name != pending.model and (each := _row_s(state, name)) * CHEAPER <= own:
-            load += traffic.rate * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
+        before = name != pending.model and traffic.pressing and traffic.priority >= pending.priority
+        if before and (each := _row_s(state, name)) * CHEAPER <= own:
+            load += traffic.pressing * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
             here += each * sum([one.rows for one in state.waiting if one.model == name])
     return max(0.0, min(MOST_KEPT, load / state.cores) * (pending.due_s - now) - here / state.cores)
 

@@ -39,7 +39,7 @@ def next_call(state: State, now: float) -> Call | Wait:
     calls, ready = [], None
     for call in plan(state, now):
         calls.append(call)
-        if call.starts_s <= now and state.models[call.model].cores <= state.free:
+        if call.starts_s <= now and state.startable(call.model):
             ready = call
             break
     if ready is None:

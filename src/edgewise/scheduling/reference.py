@@ -23,10 +23,9 @@ def first_of(order: Callable[[Pending], tuple[float, ...]]) -> Callable[[State, 
     def following(state: State, now: float) -> Call | Wait:
         waiting = sorted(state.waiting, key=order)
         for head in waiting:
-            model = state.models[head.model]
-            busy = sum(one.model == head.model for one in state.running)
-            if model.cores > state.free or busy >= model.instances:
+            if not state.startable(head.model):
                 continue
+            model = state.models[head.model]
             group, rows = [head], head.rows
             line = [one for one in waiting if one.model == head.model and one is not head]
             most = model.curve.next_rows(sum(one.rows for one in (head, *line))) if model.shared else 1

@@ -24,8 +24,8 @@ MOST_CAUTION = 0.3
 class Model:
     """shared: whether requests may share a call: rows are independent, all inputs and outputs have a batch axis.
 
-    largest: rows of a call at most; 0: as many as were measured. cores: that a call takes. instances: how many of its calls may run at once.
-    places: requests of it that may wait.
+    largest: rows of a call at most; 0: as many as were measured. cores: that a call takes.
+    instances: how many of its calls may run at once. places: requests of it that may wait.
     """
 
     curve: Curve
@@ -43,9 +43,12 @@ class Model:
         return self.curve.best_rows(self.largest or self.curve.largest)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A request that waits. deadline_s: None where it may take any time. priority: higher ones go first. rows: that stay together."""
+    """A request that waits. deadline_s: None where it may take any time. priority: higher ones go first. rows: that stay together.
+
+    due_s: its deadline, infinity where it has none.
+    """
 
     id: int
     model: str
@@ -54,14 +57,14 @@ class Pending:
     priority: int = 0
     rows: int = 1
     client: str = ""
+    due_s: float = field(init=False)
 
-    @property
-    def due_s(self) -> float:
-        return math.inf if self.deadline_s is None else self.deadline_s
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "due_s", math.inf if self.deadline_s is None else self.deadline_s)
 
 
 def key(pending: Pending) -> tuple[int, float, float, int]:
-    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline are last in their priority (`planning.turn`)."""
+    """The order: higher priority, earlier deadline, earlier arrival. Those without deadline come last (`planning.turn`)."""
     return (-pending.priority, pending.due_s, pending.arrived_s, pending.id)
 
 
@@ -77,12 +80,15 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How requests of a model come. rate: rows a second. gap_s: typically between two, or between a call's end and the next.
+    """How requests of a model come. rate: rows a second; pressing: of those with a deadline; priority: of the last of these.
 
-    crowd: the most rows that were there at once, waiting or running, lately. last_s: of the last arrival or end of a call.
+    gap_s: typically between two requests, or between a call's end and the next. crowd: the most rows that were there at once, waiting or
+    running, lately. last_s: of the last arrival or end of a call.
     """
 
     rate: float = 0.0
+    pressing: float = 0.0
+    priority: int = 0
     gap_s: float = math.inf
     crowd: float = 0.0
     arrived_s: float = -math.inf
@@ -125,7 +131,15 @@ class State:
     @property
     def free(self) -> int:
         """Cores without a call."""
-        return self.cores - sum(self.models[call.model].cores for call in self.running)
+        return self.cores - sum([self.needs(call.model) for call in self.running])
+
+    def needs(self, model: str) -> int:
+        """Cores that a call of it takes: all, where it was measured with more."""
+        return min(self.models[model].cores, self.cores)
+
+    def startable(self, model: str) -> bool:
+        """Whether cores and a runner are free for a call of it."""
+        return self.needs(model) <= self.free and sum([call.model == model for call in self.running]) < self.models[model].instances
 
 
 def seen(state: State, pending: Pending, now: float) -> State:
@@ -136,9 +150,17 @@ def seen(state: State, pending: Pending, now: float) -> State:
         here += sum([one.rows for one in state.waiting if one.model == pending.model])
         here += sum([call.rows for call in state.running if call.model == pending.model])
     since = now - before.arrived_s
-    rate = before.rate * math.exp(-since / RATE_S) + pending.rows / RATE_S
-    crowd = max(here, before.crowd if since < FORGOTTEN_S else 0.0)
-    after = Traffic(rate, _typical(before.gap_s, now - before.last_s), crowd, now, now)
+    fading, more = math.exp(-since / RATE_S), pending.rows / RATE_S
+    dated = pending.deadline_s is not None
+    after = Traffic(
+        rate=before.rate * fading + more,
+        pressing=before.pressing * fading + (more if dated else 0.0),
+        priority=pending.priority if dated else before.priority,
+        gap_s=_typical(before.gap_s, now - before.last_s),
+        crowd=max(here, before.crowd if since < FORGOTTEN_S else 0.0),
+        arrived_s=now,
+        last_s=now,
+    )
     return replace(state, traffic={**state.traffic, pending.model: after})
 
 
