@@ -9,7 +9,11 @@ TORCH_FLAGS ?=
 PIP_FLAGS ?= --quiet
 # How long `make fuzz` goes on.
 MINUTES ?= 60
-# Flags for pytest: make test PYTEST_FLAGS="-x tests/graph"
+# Flags for pytest, and what it is to run: make test PYTEST_FLAGS="-x tests/graph"
+
+# Tests that time nothing run two at once; all others have the machine to themselves.
+TOGETHER := $(addprefix tests/,coding compress data export graph host models package report scheduling serve tasks wire test_checkpoint.py test_docs.py test_house.py \
+	test_recipe.py test_records.py test_rows.py test_tflite.py test_train.py test_tuning.py)
 
 # edgewise keeps its engines from reporting home; this does it for whatever imports ONNX Runtime past edgewise, such as a benchmark's peer.
 export ORT_DISABLE_TELEMETRY := 1
@@ -29,7 +33,14 @@ demo: $(STAMP) ## train a small digit reader, fit it to this machine, write out/
 	$(BIN)/edgewise demo
 
 test: check ## format, lint, types, then the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@export OMP_NUM_THREADS=1; failed=0; \
+	if [ -n "$(PYTEST_FLAGS)" ]; then \
+		$(BIN)/python -m pytest $(PYTEST_FLAGS) || failed=1; \
+	else \
+		$(BIN)/python -m pytest -n 2 --dist loadfile $(TOGETHER) || failed=1; \
+		$(BIN)/python -m pytest $(addprefix --ignore=,$(TOGETHER)) || failed=1; \
+	fi; \
+	exit $$failed
 
 check: $(STAMP) ## format, lint and types, without changing anything
 	$(BIN)/ruff format --check .
