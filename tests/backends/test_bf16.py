@@ -12,8 +12,8 @@ import pytest
 from edgewise import backends
 from edgewise.backends import onnxruntime, openvino
 from edgewise.cli import measure
-from edgewise.host.loading import execution_here
 from edgewise.errors import InvalidInput
+from edgewise.host.loading import execution_here
 from edgewise.search import Climb, climb
 from edgewise.testing import graphs
 from edgewise.types import Execution
