@@ -129,7 +129,7 @@ def served() -> Iterator[Served]:
             thread.join(10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, so does its event loop in this thread
 def browser(programs: Callable[..., None]) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     programs("chromium", packages=("chromium",))
