@@ -154,10 +154,10 @@ def test_caution_rests_where_one_in_two_hundred_is_late():
     for _ in range(200):
         now = judged(now, False)
     assert 0 < now.caution < high
-    even = waiting()
-    for each in range(200):
-        even = judged(even, each == 0)
-    assert even.caution == pytest.approx(0.0, abs=1e-9)
+    even = State(MODELS)
+    for each in range(1000):
+        even = judged(even, each % 200 == 0)
+    assert even.caution == pytest.approx(1.0, abs=0.051)
 
 
 def test_traffic_is_told_by_arrivals_alone():
