@@ -1,6 +1,6 @@
 """Several models on one small box, in simulated time: who keeps more deadlines, and how far that is from the best there could be.
 
-    python benchmarks/serve/attainment.py [--seeds 12] [--seconds 20]
+    python benchmarks/serve/attainment.py [--seeds 6] [--seconds 6]
 
 Four models of different cost and deadlines, one of them batched, requests in bursts. The policies are the very functions that serve. Three
 questions, each over several seeds (the interval is of the median over seeds):
@@ -133,8 +133,8 @@ def steady(curve: Curve) -> Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=6.0)
     given = parser.parse_args()
     loads = {}
     for load in LOADS:
@@ -151,7 +151,7 @@ def main() -> None:
     overloads = [overload(name, given.seconds, given.seeds) for name in ("detector", "sentence")]
     for row in overloads:
         print(row, flush=True)
-    small = against_optimum((0.5, 1.0, 1.5, 2.0), given.seeds)
+    small = against_optimum((1.0, 2.0, 3.0), given.seeds)
     ours = "edgewise"
     record(
         "serve-attainment",
