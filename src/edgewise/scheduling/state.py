@@ -17,7 +17,7 @@ FADING = 0.9  # of how many were there at once, that is remembered after a call
 FORGOTTEN_S = 1.0  # without any request, nobody is there
 # Of requests with a deadline, the share that may be late: what admission leaves to chance is steered to it.
 LATE = 0.0025
-LEAST_CAUTION, MOST_CAUTION = 0.5, 4.0
+LEAST_CAUTION, MOST_CAUTION = 0.8, 4.0
 
 
 @dataclass(frozen=True)
