@@ -122,7 +122,7 @@ def test_room_is_kept_for_many_cheap_ones_that_are_expected():
 )
 def test_a_sum_says_what_the_plan_says(asked, busy, pace):
     tails = {name: Model(Curve((Point(1, p50, 1.5 * p50),))) for name, p50 in (("a", 2), ("b", 5), ("c", 10))}
-    now = State(tails, running=(Running(99, "c", 1, -0.004),) if busy else (), pace={"b": pace}, caution=0.1)
+    now = State(tails, running=(Running(99, "c", 1, -0.004),) if busy else (), pace={"b": pace}, caution=1.2)
     for id, (model, due, priority) in enumerate(asked):
         now = queued(now, pending(id, model, due, priority=priority))
     planned = {call.requests[0].id: call for call in plan(now, 0.0)}

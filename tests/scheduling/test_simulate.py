@@ -98,7 +98,7 @@ def test_nobody_without_deadline_starves_below_an_overload_of_those_with_one():
     [
         (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 1, 6.0),
         (Model(curve((1, 5), tail=1.4), instances=2), 0.05, 2, 3.0),
-        (Model(curve((1, 5), (2, 5.6), (8, 9), (16, 14), tail=1.3), shared=True), 0.1, 1, 2.5),
+        (Model(curve((1, 5), (2, 5.6), (8, 9), (16, 14), tail=1.3), shared=True), 0.1, 1, 5.0),
     ],
 )
 def test_at_twice_the_capacity_the_admitted_are_in_time_and_the_machine_is_used(model, deadline_s, cores, seconds):

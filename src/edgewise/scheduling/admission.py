@@ -6,6 +6,7 @@ import math
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from edgewise.scheduling.planning import Planned, plan, remaining, summed
@@ -15,6 +16,7 @@ Reason = Literal["", "never", "full", "deadline"]
 MOST_KEPT = 0.8  # of the time until a deadline, that is kept for others
 CHEAPER = 1.5  # times as cheap by row, that room is kept for others
 SOONEST_S = 0.01
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +93,20 @@ def _crowded(state: State, pending: Pending) -> bool:
 def _kept_s(state: State, pending: Pending, now: float) -> float:
     """Seconds of the time until its deadline that are kept for requests to come whose models take less time for a row.
 
-    A costly request has to leave room for the cheap ones that are expected before its deadline, since many of them are answered in the time
-    that it takes: the protection levels of revenue management (Littlewood 1972), with expectations in place of distributions. Where there
-    is time for all, nothing is kept from anybody; and no model is kept out for more than MOST_KEPT of the time.
+    A costly request has to leave room for the cheap ones that may come before its deadline, since many of them are answered in the time
+    that it takes. For how many: the protection level of revenue management (Littlewood 1972), up to where the chance that so many come,
+    by Poisson's law as a normal one, is the ratio of the costs. Where there is time for all, nothing is kept from anybody; and no model is
+    kept out for more than MOST_KEPT of the time.
     """
-    own = _row_s(state, pending.model)
-    load = here = 0.0
+    left, own, kept = pending.due_s - now, state.mean_s(pending.model, pending.rows), 0.0
     for name, traffic in state.traffic.items():
-        before = name != pending.model and traffic.pressing and traffic.priority >= pending.priority
-        if before and (each := _row_s(state, name)) * CHEAPER <= own:
-            load += traffic.pressing * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * each
-            here += each * sum([one.rows for one in state.waiting if one.model == name])
-    return max(0.0, min(MOST_KEPT, load / state.cores) * (pending.due_s - now) - here / state.cores)
-
-
-def _row_s(state: State, name: str) -> float:
-    model = state.models[name]
-    return state.mean_s(name, model.most) / model.most * model.cores
+        if name == pending.model or traffic.priority < pending.priority or not traffic.pressing:
+            continue
+        model = state.models[name]
+        each = state.mean_s(name, model.most) / model.most
+        if each * CHEAPER <= own:
+            expected = traffic.pressing * math.exp(-max(0.0, now - traffic.arrived_s) / RATE_S) * left
+            waiting = sum([one.rows for one in state.waiting if one.model == name])
+            rows = expected + _NORMAL.inv_cdf(1 - each / own) * math.sqrt(expected) - waiting
+            kept += max(0.0, rows) * each * state.needs(name) / state.cores
+    return min(kept, MOST_KEPT * left)

@@ -41,6 +41,13 @@ class Planned(NamedTuple):
         return self.safe_s > self.due_s
 
 
+def safe_s(now: float, end: float, variance: float, caution: float) -> float:
+    """By when what is expected at `end` has ended, with confidence: at caution 1, by what the curves' p99s say; at more, their spread is
+    taken to be so many times as wide, and a tenth of the time until then to be missing in it: a curve may have been measured in peace.
+    """
+    return end + caution * WIDER * math.sqrt(variance) + max(0.0, caution - 1.0) * 0.1 * (end - now)
+
+
 def remaining(state: State, call: Running, now: float) -> tuple[float, float]:
     """When a running call ends: (expected, 99 % confidence). One that took longer than p99 takes a tenth of that more, who knows why."""
     mean = call.began_s + state.mean_s(call.model, call.rows)
@@ -125,7 +132,7 @@ def summed(state: State, pending: Pending, waiting: Sequence[Pending], now: floa
         mean = state.mean_s(name, 1)
         end += count * mean
         variance += count * max(0.0, state.p99_s(name, 1) - mean) ** 2
-    safe = end + WIDER * math.sqrt(variance) + state.caution * (end - now)
+    safe = safe_s(now, end, variance, state.caution)
     return Planned(pending.model, (pending,), 1, end - state.mean_s(pending.model, 1), end, safe, pending.due_s, variance)
 
 
@@ -229,7 +236,7 @@ class _Line:
             mean = self.model.curve.mean_s(grown) * self._pace
             variance = max(0.0, self.model.curve.p99_s(grown) * self._pace - mean) ** 2
         end, variance = start[0] + mean, start[1] + variance
-        safe = end + WIDER * math.sqrt(variance) + self._caution * (end - now)
+        safe = safe_s(now, end, variance, self._caution)
         return Planned(self._name, group, rows, start[0], end, safe, due, variance)
 
     def _group(self, head: Pending, now: float, wanted: int) -> list[Pending]:

@@ -21,19 +21,19 @@ def first_of(order: Callable[[Pending], tuple[float, ...]]) -> Callable[[State, 
     """The next call in this order, shared with whoever waits for the same model, to its best size; no deadline is looked at."""
 
     def following(state: State, now: float) -> Call | Wait:
-        waiting = sorted(state.waiting, key=order)
-        for head in waiting:
-            if not state.startable(head.model):
-                continue
+        startable = {name for name in state.models if state.startable(name)} if state.free > 0 else set()
+        head = min([one for one in state.waiting if one.model in startable], key=order, default=None)
+        if head is not None:
             model = state.models[head.model]
             group, rows = [head], head.rows
-            line = [one for one in waiting if one.model == head.model and one is not head]
-            most = model.curve.next_rows(sum(one.rows for one in (head, *line))) if model.shared else 1
-            for one in line:
-                if rows + one.rows > min(most, model.largest or most):
-                    break
-                group.append(one)
-                rows += one.rows
+            if model.shared:
+                line = sorted([one for one in state.waiting if one.model == head.model and one is not head], key=order)
+                most = model.curve.next_rows(head.rows + sum([one.rows for one in line]))
+                for one in line:
+                    if rows + one.rows > min(most, model.largest or most):
+                        break
+                    group.append(one)
+                    rows += one.rows
             return Call(head.model, tuple(group), rows)
         return Wait(math.inf)
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from edgewise.scheduling.curve import Curve, paced
 
-RATE_S = 0.5  # arrivals are averaged over about so long
+RATE_S = 0.15  # arrivals are averaged over about so long
 FADING = 0.9  # of how many were there at once, that is remembered after a call
 FORGOTTEN_S = 1.0  # without any request, nobody is there
 # Of requests with a deadline, the share that may be late: what admission leaves to chance is steered to it.
-LATE = 0.005
-MOST_CAUTION = 0.3
+LATE = 0.0025
+LEAST_CAUTION, MOST_CAUTION = 0.8, 4.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class State:
 
     pace: by model, what its calls take over what is predicted.
 
-    caution: how much later than predicted an end is taken to be, as a share of the time until then; steered by how many are late.
+    caution: how much of the measured spread an end is taken to be late by; steered by how many are late (`judged`, `planning.safe_s`).
     rested_s: until when those without deadline have had their share (see `planning.turn`).
     freed_s: when the last call ended.
     """
@@ -112,7 +112,7 @@ class State:
     running: tuple[Running, ...] = ()
     pace: Mapping[str, float] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
-    caution: float = 0.02
+    caution: float = 1.0
     rested_s: float = -math.inf
     freed_s: float = -math.inf
 
@@ -201,9 +201,9 @@ def judged(state: State, late: bool) -> State:
 
     A step up for each that is late, LATE of a step down for each that isn't: at rest where just LATE of them are (Robbins and Monro 1951).
     """
-    step = 0.02
+    step = 0.05
     caution = state.caution + (step * (1 - LATE) if late else -step * LATE)
-    return replace(state, caution=min(MOST_CAUTION, max(0.0, caution)))
+    return replace(state, caution=min(MOST_CAUTION, max(LEAST_CAUTION, caution)))
 
 
 def _typical(gap_s: float, another_s: float) -> float:
