@@ -45,7 +45,7 @@ FIELD = {
     "verify": Entry("who signed a package, and whether it may be used here"),
     "diff": Entry("the update from one package to another, far smaller than the new one"),
     "patch": Entry("the new package from the old one and an update, to the byte"),
-    "serve": Entry("models over REST and gRPC, with a live page: memory capped, deadlines kept"),
+    "serve": Entry("models over REST and gRPC: memory capped, deadlines kept, a page"),
     "worker": Entry("let a workshop elsewhere measure on this device"),
     "devices": Entry("the devices that you measure on: add, list, export, emulate"),
 }
