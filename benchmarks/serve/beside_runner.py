@@ -192,9 +192,9 @@ def compared(rounds: int, seconds: float, core: int, limit_s: int) -> dict[str, 
         lengths = {ms: length_for(ms, core, folder) for ms in (1, 5)}
         with standing("millisecond", lengths[1], folder / "one", core, limit_s) as (alone, clients):
             one = added(alone, clients[0], rounds, seconds)
-        # More of a second than the other: a round is to hold some hundred requests.
+        # A round is to hold some hundred requests.
         with standing("five", lengths[5], folder / "five", core, limit_s) as (alone, clients):
-            five = saturated(alone, clients, rounds, 2 * seconds)
+            five = saturated(alone, clients, rounds, max(1.0, 2 * seconds))
     more, share = one["added_us"], five["share"]
     print(f"one client: {one['runner_p50_us']['value']:.0f} µs alone, served {one['served_p50_us']['value']:.0f} µs, ", end="")
     print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds")

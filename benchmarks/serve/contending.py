@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -163,20 +165,31 @@ def triton(folder: Path, core: int, limit_s: int) -> Iterator[Running]:
     found = subprocess.run([python, "-c", WHERE_TRITON], capture_output=True, text=True, timeout=60)
     if found.returncode:
         raise Unavailable(f"nvidia-pytriton isn't in {python}: {found.stderr.strip().splitlines()[-1:]}")
-    root = Path(found.stdout.strip())
+    packages, python_version = found.stdout.split()
+    root = Path(packages) / "pytriton" / "tritonserver"
+    # The backend looks for its stub beside itself; the package has one for each Python.
+    backends = folder / "backends"
+    shutil.copytree(root / "backends", backends)
+    shutil.copy(root / "python_backend_stubs" / python_version / "triton_python_backend_stub", backends / "python")
     version = folder / "models" / MODEL / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(TRITON_MODEL)
     (version.parent / "config.pbtxt").write_text(TRITON_CONFIG)
     rest, grpc = free_ports(2)
-    command = [str(root / "bin" / "tritonserver"), f"--model-repository={folder / 'models'}", f"--backend-directory={root / 'backends'}"]
+    command = [str(root / "bin" / "tritonserver"), f"--model-repository={folder / 'models'}", f"--backend-directory={backends}"]
     command += ["--http-address=127.0.0.1", f"--http-port={rest}", "--grpc-address=127.0.0.1", f"--grpc-port={grpc}"]
     command += ["--allow-metrics=false", "--allow-gpu-metrics=false"]
-    with running(command, folder / "log", core, f"http://127.0.0.1:{rest}/v2/models/{MODEL}/ready", limit_s) as server:
+    # The stub finds its environment as Python does: by the first python3 on the path.
+    path = f"{Path(python).parent}:{os.environ['PATH']}"
+    env = {"LD_LIBRARY_PATH": f"{packages}/nvidia_pytriton.libs", "PATH": path}
+    with running(command, folder / "log", core, f"http://127.0.0.1:{rest}/v2/models/{MODEL}/ready", limit_s, env) as server:
         yield Running("triton", server, rest, grpc, _version(python, "nvidia-pytriton"))
 
 
-WHERE_TRITON = "import importlib.util as u; print(u.find_spec('pytriton').submodule_search_locations[0] + '/tritonserver')"
+WHERE_TRITON = """
+import importlib.util, pathlib, sys
+print(pathlib.Path(importlib.util.find_spec("pytriton").origin).parents[1], f"{sys.version_info[0]}.{sys.version_info[1]}")
+"""
 
 CONTENDERS = {OURS: edgewise, "mlserver": mlserver, "litserve": litserve, "triton": triton}
 

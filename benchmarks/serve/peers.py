@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="two short rounds; nothing is kept")
     given = parser.parse_args()
     if given.small:
-        given.rounds, given.seconds, given.limit = 2, 0.15, 280
+        given.rounds, given.seconds, given.limit = 2, 0.5, 280
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("needs two cores: one for the servers, one for the client")
