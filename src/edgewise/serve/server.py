@@ -99,6 +99,7 @@ class Edge:
 
     def _config(self) -> uvicorn.Config:
         settings = self.settings
+        # proxy_headers: uvicorn believes X-Forwarded-For from this machine, with which any client here would choose whose limits count.
         return uvicorn.Config(
             _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False, proxy_headers=False,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)), timeout_graceful_shutdown=max(1, round(settings.drain_s)), ws="none",
