@@ -41,7 +41,7 @@ def alone(state: State, line: str, known: Line) -> tuple[State, Line]:
 
 
 def learnt(state: State, line: str, known: Line, inline_s: float) -> Line:
-    """In the loop from now on where calls were seen to be shorter than a curve foretold that was measured with other shapes; or as it is."""
+    """In the loop from now on, where calls were seen to be shorter than a curve foretold that was measured with other shapes."""
     if known.inline or known.gains:
         return known
     rows = inline_rows(state.models[line].curve, inline_s / state.pace.get(line, 1.0))

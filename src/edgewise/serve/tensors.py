@@ -41,7 +41,7 @@ _kernel = _extension()
 _KNOWN: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for name, dtype in DTYPES.items() if name != "BF16"}
 
 # numpy writes a type's name anew whenever it is asked for it, which took a twentieth of a small request.
-_NAMED: dict[str | np.dtype[Any], str] = {**DATATYPES}
+_NAMED: dict[Any, str] = dict(DATATYPES)  # by name, and by type
 
 
 def datatype_of(dtype: str | np.dtype[Any]) -> str:
