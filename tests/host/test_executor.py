@@ -279,6 +279,21 @@ def test_short_calls_run_where_they_are_asked(hosted: Story) -> None:
     assert (answer.outputs["y"] == 8).all() and len(model.calls) == 2
 
 
+def test_calls_that_turn_out_shorter_than_foretold_run_where_they_are_asked(hosted: Story) -> None:
+    takes = {"s": 0.010}
+    hosted.model("m", lambda rows: takes["s"], rows=None)
+
+    async def tell(host: LocalHost) -> Answer:
+        await host.infer(asked("m"))
+        takes["s"] = 0.0001
+        for i in range(500):
+            await host.infer(asked("m", i))
+        hosted.workers.start = None  # type: ignore[assignment, method-assign]
+        return await host.infer(asked("m", 4))
+
+    assert (hosted(tell, inline_ms=2.0).outputs["y"] == 8).all()
+
+
 def test_short_calls_that_gain_by_sharing_wait_for_the_end_of_the_turn(hosted: Story) -> None:
     model = hosted.model("m", lambda rows: 0.0001)
 

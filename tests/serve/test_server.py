@@ -77,6 +77,13 @@ def test_one_connection_many_requests(serving: Callable[..., Any]) -> None:
         assert status == 200 and body.endswith(big.tobytes())
 
 
+def test_a_client_is_who_is_at_the_other_end_of_the_socket(serving: Callable[..., Any]) -> None:
+    host = FakeHost({"echo": identity()})
+    with dial(serving(host).port) as connection:
+        assert asked(connection, post(INFER, x_forwarded_for="203.0.113.9"))[0] == 200
+    assert [request.client for request in host.requests] == ["127.0.0.1"]
+
+
 def test_a_client_that_goes_away_cancels_its_request(serving: Callable[..., Any]) -> None:
     host = FakeHost({"echo": identity(delay_s=30.0)})
     port = serving(host).port

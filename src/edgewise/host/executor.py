@@ -326,6 +326,7 @@ class Executor:
         else:
             self._enrol()
             self.state = scheduling.ended(self.state, begun.id, now, counts=error is None and ran is not None and ran.together)
+            self._lines[begun.line] = lines.learnt(self.state, begun.line, self._lines[begun.line], self._inline_s)
         self._residency.leave(version.place)
         if ran is not None and not ran.together:
             self._apart(version)

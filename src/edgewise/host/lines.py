@@ -40,6 +40,17 @@ def alone(state: State, line: str, known: Line) -> tuple[State, Line]:
     return replace(state, models={**state.models, line: replace(state.models[line], shared=False)}), replace(known, gains=False)
 
 
+def learnt(state: State, line: str, known: Line, inline_s: float) -> Line:
+    """In the loop from now on, where calls were seen to be shorter than a curve foretold that was measured with other shapes."""
+    if known.inline or known.gains:
+        return known
+    rows = inline_rows(state.models[line].curve, inline_s / state.pace.get(line, 1.0))
+    if not rows:
+        return known
+    known.version.inline |= {key: rows for key, its in known.version.lines.items() if its == line}
+    return replace(known, inline=rows)
+
+
 def without(state: State, lines: Collection[str]) -> State:
     """Without these lines, and what is known of them."""
     models = {line: model for line, model in state.models.items() if line not in lines}

@@ -99,8 +99,9 @@ class Edge:
 
     def _config(self) -> uvicorn.Config:
         settings = self.settings
+        # proxy_headers: uvicorn believes X-Forwarded-For from this machine, with which any client here would choose whose limits count.
         return uvicorn.Config(
-            _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False,
+            _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False, proxy_headers=False,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)), timeout_graceful_shutdown=max(1, round(settings.drain_s)), ws="none",
             http=functools.partial(Connection, patience=settings.patience, bodies=Bodies(settings.body)), loop="auto",  # type: ignore[arg-type]
         )  # fmt: skip

@@ -1,0 +1,210 @@
+"""What `edgewise serve` adds to a model of a millisecond, and keeps of the throughput of one of five: beside the same runner in a loop.
+
+The runner, in a process of its own, and the server share a core and take turns; the clients have the other core. One client gives the
+added time, eight that each ask again as soon as they are answered the throughput. Binary REST. The models are chains of matrix products
+for one row, so that no two requests become one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from asking import BINARY, Client, asked, client, median_us
+from common import told
+from contending import serving
+
+from edgewise.graph import Graph
+from edgewise.measure.statistics import median_interval
+from edgewise.testing import graphs
+from edgewise.types import Execution
+
+WIDTH = 512
+CLIENTS = 8
+EXECUTION = Execution("onnxruntime")
+BAR_US, BAR_SHARE = 120.0, 0.9
+
+
+def chain(length: int) -> Graph:
+    """So many products of a row with a square matrix: (1, 512) -> (1, 512)."""
+    random = np.random.default_rng(0)
+    weights = {f"w{i}": random.standard_normal((WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5 for i in range(length)}
+    names = ["x", *(f"h{i}" for i in range(length - 1)), "y"]
+    nodes: list[graphs.Node] = [("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(length)]
+    return Graph.from_proto(graphs.build(nodes, {"x": (1, WIDTH)}, {"y": (1, WIDTH)}, weights))
+
+
+class Alone:
+    """The runner by itself, in a process on the server's core: asked for so many seconds of calls, it tells what each took."""
+
+    def __init__(self, model: Path, core: int) -> None:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {core})
+        try:
+            line = ["timeout", "3600", sys.executable, __file__, str(model)]
+            self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def times(self, seconds: float) -> list[float]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the runner's process ended with {self._process.wait(5)}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Its standard input ends, and so does it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def answer_calls(model: Path) -> None:
+    """The process of `Alone`."""
+    from edgewise.host import loading
+
+    runner = loading.Runners(loading.Model((model.read_bytes(),), EXECUTION), eager=True)
+    inputs = {"x": np.ones((1, WIDTH), np.float32)}
+    for line in sys.stdin:
+        times = []
+        until = time.perf_counter() + float(line)
+        while not times or time.perf_counter() < until:
+            began = time.perf_counter()
+            runner.run(inputs)
+            times.append(time.perf_counter() - began)
+        print(json.dumps(times), flush=True)
+
+
+def length_for(milliseconds: float, core: int, folder: Path) -> int:
+    """Products in a chain whose call takes about so long on that core: guessed twice, as a chain that the cache can't hold takes longer."""
+    length = max(2, round(16 * milliseconds))
+    for turn in range(2):
+        path = folder / f"trial{turn}.onnx"
+        chain(length).save(path)
+        with contextlib.closing(Alone(path, core)) as alone:
+            alone.times(0.2)
+            # What disturbs only ever lengthens a call.
+            took = float(np.percentile(alone.times(1.0), 25))
+        path.unlink()
+        length = max(2, round(length * milliseconds / 1e3 / took))
+    return length
+
+
+@contextlib.contextmanager
+def standing(name: str, length: int, folder: Path, core: int, limit_s: int) -> Iterator[tuple[Alone, list[Client]]]:
+    """The runner, and clients of the server that has the same model."""
+    (folder / name / "1").mkdir(parents=True)
+    path = folder / name / "1" / "model.onnx"
+    chain(length).save(path)
+    array = np.ones((1, WIDTH), np.float32)
+    with contextlib.ExitStack() as stack:
+        own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        config = f'[models.{name}]\nbackend = "{EXECUTION.backend}"\nthreads = {EXECUTION.threads}\n'
+        _, rest, grpc = stack.enter_context(serving(folder, own, core, limit_s, config, name))
+        alone = stack.enter_context(contextlib.closing(Alone(path, core)))
+        yield alone, [stack.enter_context(contextlib.closing(client(BINARY, array, rest, grpc, name))) for _ in range(CLIENTS)]
+
+
+def added(alone: Alone, one: Client, rounds: int, seconds: float) -> dict[str, Any]:
+    """µs at the median, of every round."""
+    alone.times(seconds / 2)
+    asked(one, seconds / 2)
+    own, served = [], []
+    for turn in range(rounds):
+        if turn % 2:
+            served.append(median_us(asked(one, seconds)))
+        own.append(median_us(alone.times(seconds)))
+        if not turn % 2:
+            served.append(median_us(asked(one, seconds)))
+    more = median_interval([b - a for a, b in zip(own, served, strict=True)])
+    return {
+        "runner_p50_us": told(median_interval(own), digits=1),
+        "served_p50_us": told(median_interval(served), digits=1),
+        "added_us": told(more, digits=1),
+        "met": more.value <= BAR_US,
+    }
+
+
+def per_second(clients: list[Client], seconds: float) -> float:
+    """Answers a second while every client has a request under way: between the first and the last answer that came before the end."""
+    until = time.perf_counter() + seconds
+    instants: list[float] = []
+    failed: list[BaseException] = []
+
+    def keep_asking(one: Client) -> None:
+        try:
+            while time.perf_counter() < until:
+                one.ask()
+                instants.append(time.perf_counter())
+        except (RuntimeError, OSError) as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=keep_asking, args=(one,)) for one in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    within = sorted(each for each in instants if each <= until)
+    return (len(within) - 1) / (within[-1] - within[0])
+
+
+def saturated(alone: Alone, clients: list[Client], rounds: int, seconds: float) -> dict[str, Any]:
+    alone.times(seconds / 2)
+    per_second(clients, seconds / 2)
+    own, served = [], []
+    for turn in range(rounds):
+        if turn % 2:
+            served.append(per_second(clients, seconds))
+        times = alone.times(seconds)
+        own.append(len(times) / sum(times))
+        if not turn % 2:
+            served.append(per_second(clients, seconds))
+    share = median_interval([b / a for a, b in zip(own, served, strict=True)])
+    return {
+        "clients": len(clients),
+        "runner_per_s": told(median_interval(own), digits=1),
+        "served_per_s": told(median_interval(served), digits=1),
+        "share": told(share),
+        "met": share.value >= BAR_SHARE,
+    }
+
+
+def compared(rounds: int, seconds: float, core: int, limit_s: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        lengths = {ms: length_for(ms, core, folder) for ms in (1, 5)}
+        with standing("millisecond", lengths[1], folder / "one", core, limit_s) as (alone, clients):
+            one = added(alone, clients[0], rounds, seconds)
+        # A round is to hold some hundred requests.
+        with standing("five", lengths[5], folder / "five", core, limit_s) as (alone, clients):
+            five = saturated(alone, clients, rounds, max(1.0, 2 * seconds))
+    more, share = one["added_us"], five["share"]
+    print(f"one client: {one['runner_p50_us']['value']:.0f} µs alone, served {one['served_p50_us']['value']:.0f} µs, ", end="")
+    print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds")
+    print(f"{CLIENTS} clients: {five['runner_per_s']['value']:.1f} calls/s alone, served {five['served_per_s']['value']:.1f}, ", end="")
+    print(f"{100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}], n={share['n']} rounds", flush=True)
+    return {"products": lengths, "added": one, "saturated": five}
+
+
+if __name__ == "__main__":
+    answer_calls(Path(sys.argv[1]))
