@@ -97,9 +97,9 @@ def raw(path: Path) -> dict[int, float]:
     return {point.rows: 1e3 * point.rows / point.p50_ms for point in found.points}
 
 
-def alone(path: Path, core: int) -> dict[int, float]:
+def alone(path: Path) -> dict[int, float]:
     """`raw` in a process on the server's core, while the server has nothing to do."""
-    line = [sys.executable, __file__, "--raw", str(path), str(core)]
+    line = [sys.executable, __file__, "--raw", str(path), str(server_core())]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
     return {int(rows): rate for rows, rate in json.loads(done.stdout.splitlines()[-1]).items()}
 
@@ -120,7 +120,7 @@ async def rate(port: int, model: str, data: bytes, clients: int, seconds: float)
     return len(replies) / seconds
 
 
-def rates(server: Server, paths: dict[str, Path], core: int, given: argparse.Namespace) -> dict[str, Any]:
+def rates(server: Server, paths: dict[str, Path], given: argparse.Namespace) -> dict[str, Any]:
     rows = {}
     for name in [name for name in paths if name in ("minilm", "weights")]:
         signature = loading.look(paths[name]).signature
@@ -130,7 +130,7 @@ def rates(server: Server, paths: dict[str, Path], core: int, given: argparse.Nam
         allowed: list[float] = []
         gains: list[float] = []
         for number in range(given.rounds):
-            engine = alone(paths[name], core)
+            engine = alone(paths[name])
             for clients in CLIENTS:
                 pair = [name, f"{name}-one"]
                 taken = {}
@@ -272,10 +272,9 @@ def main() -> None:
         plain = {name: paths[name] for name in made}
         before = stolen()
         with served(folder / "models", folder, toml=settings(list(made))) as server:
-            core = server_core()
             on_others()
             if "rates" in sections:
-                found = rates(server, plain, core, given)
+                found = rates(server, plain, given)
                 if not given.dry:
                     record("serve-batching", result("90 % of what the measured curve allows, never below batch 1", {"nets": found}, before))
             if "bits" in sections:

@@ -1,14 +1,15 @@
 """A server that meets what servers meet, and has to answer right, or say why not, and go on.
 
-    python benchmarks/serve/faults.py [--only kills,disk,corrupt,clock,loris,fuzz,schema,leak] [--kills 20] [--inputs 50000] [--requests 200000]
+    python benchmarks/serve/faults.py [--only kills,disk,corrupt,clock,loris,fuzz,schema,leak] [--kills 20] [--inputs 50000] [--requests
+    200000]
 
 kills    SIGKILL at random moments under load, started again at once on the same port: every answer that comes is right, the next server
          answers, and nothing half written lies among the models
-disk     models, curves and its log on a disk that is full from the start: it serves; `--index` says why it can't; a version that was cut off
-         by the full disk doesn't take over; once there is room, a new version does. Needs root (Linux)
+disk     models, curves and its log on a disk that is full from the start: it serves; `--index` says why it can't; a version that was cut
+         off by the full disk doesn't take over; once there is room, a new version does. Needs root (Linux)
 corrupt  versions dropped in under load: empty, cut off, of random bytes, with a flipped bit, of another kind; then a good one
-clock    the wall clock jumps a day ahead and two back under load, with deadlines (libfaketime, which pip and Debian have; the monotonic clock
-         goes on as it does when an administrator sets the time). Without it, and beside it: which clocks the server's modules read
+clock    the wall clock jumps a day ahead and two back under load, with deadlines (libfaketime, which pip and Debian have; the monotonic
+         clock goes on as it does when an administrator sets the time). Without it, and beside it: which clocks the server's modules read
 loris    1,000 clients that send a byte a second, half of them in headers, half in a body, beside one that asks as usual
 fuzz     hypothesis: damaged requests with binary tensors, their headers, their JSON; each is answered, with 200 or 4xx
 schema   schemathesis, by the server's own OpenAPI (pip install schemathesis)
@@ -43,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 from common import record, told
-from served import EDGEWISE, Client, Reply, Server, asking, chain, keep, of, on_others, percentiles_ms, posted, request, served, start
+from served import EDGEWISE, Client, Reply, Server, asking, chain, keep, matrices, of, on_others, percentiles_ms, posted, request, start
 
 from edgewise.measure.statistics import median_interval
 
@@ -68,8 +69,8 @@ BARS = {
 def answers(version: int = 1) -> list[np.ndarray]:
     """By row, as the model's version gives them, to within what floats may differ by between sizes of calls."""
     rows = ROWS.astype(np.float64)
-    for value in chain(2, WIDTH, seed=version).initializers.values():
-        rows = rows @ np.asarray(value, np.float64)
+    for matrix in matrices(2, WIDTH, version):
+        rows = rows @ matrix.astype(np.float64)
     return list(rows)
 
 
@@ -469,8 +470,9 @@ def schema(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     # 503 is what the protocol says of a model that isn't there now, and what a fuzzer that unloads models gets to hear.
     line = [
-        sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json", "--checks", checks, "--max-examples",
-        str(given.examples), "--seed", str(given.seed), "--request-timeout", "20", "--continue-on-failure", "--no-color",
+        sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json", "--checks", checks,
+        "--max-examples", str(given.examples), "--seed", str(given.seed), "--request-timeout", "20", "--continue-on-failure",
+        "--no-color",
     ]  # fmt: skip
     done = subprocess.run(line, capture_output=True, text=True, timeout=given.schema_seconds, cwd=folder)
     (folder / "schemathesis.txt").write_text(done.stdout + done.stderr)
@@ -483,7 +485,11 @@ def schema(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
     asking(again)
     summary = [line.strip() for line in done.stdout.splitlines() if re.search(r"generated|passed|failed|found|failures", line)]
-    return {"status": done.returncode, "summary": summary[-12:], "wrong": ["schemathesis found faults"] * bool(done.returncode) + well(server)}
+    return {
+        "status": done.returncode,
+        "summary": summary[-12:],
+        "wrong": ["schemathesis found faults"] * bool(done.returncode) + well(server),
+    }
 
 
 def leak(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -575,11 +581,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="record nothing")
     given = parser.parse_args()
-    on_others_done = False
+    on_others()
     for name in given.only.split(","):
         with tempfile.TemporaryDirectory() as scratch:
-            if not on_others_done:
-                on_others_done = True
             found = SECTIONS[name](Path(scratch), given)
         print(f"{name}: {json.dumps(found, indent=1)}", flush=True)
         if not given.dry:

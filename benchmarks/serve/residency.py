@@ -3,7 +3,8 @@
     python benchmarks/serve/residency.py [--minutes 10] [--rate 6] [--models 20] [--room 5]
 
 `edgewise serve --memory` on one core, clients at random moments (Poisson) on the other, who ask for models by a Zipf law. Models are of
-three sizes. A first run without a cap loads each once, and says what each keeps; the cap is five times their mean. Resident memory above
+three sizes. A first run, with a cap that
+nothing comes near, loads each once, and says what each keeps; the cap is five times their mean. Resident memory above
 the idle server is read from outside every 5 ms; nothing may fail, and every answer is held against the model's own.
 
 The same trace is then played through LRU, through what the server does (GreedyDual-Size-Frequency) and through what could be done by who
@@ -224,7 +225,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, models = Path(temporary), Path(temporary) / "models"
         names = made(models, given.models)
-        with served(models, folder, toml="grpc = false\n") as server:
+        with served(models, folder, "--memory", "8GB", toml="grpc = false\n") as server:
             expected = asking(lambda: learned(server.port, names))
         by = sizes(models, names)
         cap = given.room * round(float(np.mean([size.kept for size in by.values()])))

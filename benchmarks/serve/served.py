@@ -6,6 +6,7 @@ What the scripts here share. The client is a socket and a few bytes of HTTP, so 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import json
@@ -33,14 +34,19 @@ from edgewise.types import Inputs
 T = TypeVar("T")
 EDGEWISE = (sys.executable, "-m", "edgewise")
 START_S = 60.0
+CORES = sorted(os.sched_getaffinity(0))  # of this process as it was started
+
+
+def matrices(length: int, width: int, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.standard_normal((width, width)).astype(np.float32) / np.float32(width**0.5) for _ in range(length)]
 
 
 def chain(length: int, width: int, batch: str | int = "batch", seed: int = 0) -> Graph:
     """So many products of rows with square matrices, x (batch, width) -> y (batch, width): bound by its weights where they outgrow a
     cache.
     """
-    random = np.random.default_rng(seed)
-    weights = {f"w{i}": random.standard_normal((width, width)).astype(np.float32) / width**0.5 for i in range(length)}
+    weights = {f"w{i}": matrix for i, matrix in enumerate(matrices(length, width, seed))}
     names = ["x", *(f"h{i}" for i in range(length - 1)), "y"]
     nodes: list[graphs.Node] = [("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(length)]
     return Graph.from_proto(graphs.build(nodes, {"x": (batch, width)}, {"y": (batch, width)}, weights))
@@ -55,12 +61,12 @@ def keep(graph: Graph, models: Path, name: str, version: int = 1) -> Path:
 
 
 def server_core() -> int:
-    return min(os.sched_getaffinity(0))
+    return CORES[0]
 
 
 def on_others() -> None:
     """This process, from now on, on the cores that the server hasn't got."""
-    others = set(os.sched_getaffinity(0)) - {server_core()}
+    others = set(CORES) - {server_core()}
     if not others:
         print("one core alone: server and clients share it, and no figure here is worth anything", file=sys.stderr)
         return
@@ -91,7 +97,7 @@ class Server:
         return count
 
     def said(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.is_file() else ""
 
     def stop(self, how: signal.Signals = signal.SIGTERM, seconds: float = 40.0) -> int:
         """How it ended: its exit status. Raises subprocess.TimeoutExpired where it doesn't, and ends it then."""
@@ -129,10 +135,11 @@ def start(
     program: Sequence[str] = EDGEWISE,
     env: dict[str, str] | None = None,
     port: int = 0,
+    log: Path | None = None,
 ) -> Server:
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / "serve.toml").write_text(toml)
-    log = scratch / "serve.log"
+    log = log or scratch / "serve.log"
     line = [*program, "serve", models, "--port", str(port), "--config", scratch / "serve.toml", *options]
     core = server_core()
     with log.open("a") as words:
@@ -144,6 +151,7 @@ def start(
             env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
+    atexit.register(_end, process)
     assert process.stdout is not None
     timer = threading.Timer(START_S, process.kill)
     timer.start()
@@ -156,6 +164,13 @@ def start(
         process.wait()
         raise RuntimeError(f"it doesn't start: {log.read_text()[-2000:]}")
     return Server(process, int(found[1]), log)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """None outlives the script, whatever became of that."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 @dataclass(frozen=True, slots=True)
