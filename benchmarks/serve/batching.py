@@ -108,6 +108,16 @@ def best(rates: dict[int, float], most: int) -> float:
     return max(rate for rows, rate in rates.items() if rows <= most)
 
 
+async def warm(port: int, models: list[str], inputs: Inputs) -> None:
+    """Into memory, with their curves."""
+    client = Client(port)
+    for model in models:
+        reply = await client.ask(request(model, inputs))
+        if reply.status != 200:
+            raise RuntimeError(f"{model}: {reply.status} {reply.error}")
+    client.close()
+
+
 async def rate(port: int, model: str, data: bytes, clients: int, seconds: float) -> float:
     client = Client(port)
     await client.warm(clients)
@@ -129,10 +139,11 @@ def rates(server: Server, paths: dict[str, Path], given: argparse.Namespace) -> 
         shares: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
         allowed: list[float] = []
         gains: list[float] = []
+        pair = [name, f"{name}-one"]
+        asking(partial(warm, server.port, pair, inputs))
         for number in range(given.rounds):
             engine = alone(paths[name])
             for clients in CLIENTS:
-                pair = [name, f"{name}-one"]
                 taken = {}
                 for model in pair if number % 2 else pair[::-1]:
                     work = partial(rate, server.port, model, request(model, inputs), clients, given.seconds / len(CLIENTS))

@@ -25,11 +25,12 @@ from typing import Any, TypeVar
 import numpy as np
 import uvloop
 
-from edgewise import package
+from edgewise import measure, package
+from edgewise.data import drawn
 from edgewise.graph import Graph
 from edgewise.serve import tensors
 from edgewise.testing import graphs
-from edgewise.types import Inputs
+from edgewise.types import Execution, Inputs
 
 T = TypeVar("T")
 EDGEWISE = (sys.executable, "-m", "edgewise")
@@ -53,10 +54,13 @@ def chain(length: int, width: int, batch: str | int = "batch", seed: int = 0) ->
 
 
 def keep(graph: Graph, models: Path, name: str, version: int = 1) -> Path:
-    """As models/NAME/VERSION/model.edgew, complete when it is there."""
+    """As models/NAME/VERSION/model.edgew, complete when it is there. Whether rows are independent is found out, as `edgewise fit` does."""
     path = models / name / str(version) / "model.edgew"
     path.parent.mkdir(parents=True, exist_ok=True)
-    package.build(graph, created="", coders="none", version=version).save(path)
+    rows = None
+    if graph.signature.batched:
+        rows = measure.rows(graph, Execution("onnxruntime"), drawn.inputs(graph.signature, batch=3, tokens=8)).verdict
+    package.build(graph, created="", coders="none", version=version, rows=rows).save(path)
     return path
 
 
