@@ -39,11 +39,11 @@ CALLS = 8  # of the model's best size, in a deadline
 PROMPT_S = 5e-3
 QUEUE = 256
 POLICIES = ("edgewise", "FIFO", "FIFO that drops the late")
-WIDTH = {"lone": 512, "shared": 1024}
+WIDTH = {"lone": 512, "shared": 2048}
 
 
 def models(names: list[str]) -> dict[str, Graph]:
-    """lone: its batch axis is 1, so that nothing can be shared. shared: 16 MB of weights, read once for all rows of a call."""
+    """lone: its batch axis is 1, so that nothing can be shared. shared: 64 MB of weights, read once for all rows of a call."""
     made = {"lone": lambda: chain(16, WIDTH["lone"], batch=1), "shared": lambda: chain(4, WIDTH["shared"], seed=1)}
     return {name: made[name]() for name in names}
 
