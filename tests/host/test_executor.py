@@ -14,9 +14,9 @@ from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.host.hosting import LocalHost
 from edgewise.host.requests import Answer, Late, NoModel, Refused
 from edgewise.host.settings import ModelSettings
-from edgewise.types import Execution, Signature, TensorSpec
+from edgewise.types import Execution, Inputs, Outputs, Signature, TensorSpec
 
-from .conftest import SIGNATURE, Story, asked
+from .conftest import SIGNATURE, FakeTimeLoop, Story, asked
 
 
 async def outcomes(*asking: Any) -> list[Any]:
@@ -292,6 +292,28 @@ def test_calls_that_turn_out_shorter_than_foretold_run_where_they_are_asked(host
         return await host.infer(asked("m", 4))
 
     assert (hosted(tell, inline_ms=2.0).outputs["y"] == 8).all()
+
+
+def test_no_more_short_calls_run_in_one_turn_than_it_may_take(hosted: Story, loop: FakeTimeLoop) -> None:
+    """Until the turn is over, nobody hears who else asks: their deadlines would count from when they were read, not from when they came."""
+    model = hosted.model("m", lambda rows: 0.001, rows=None)
+
+    def answer(inputs: Inputs) -> Outputs:
+        loop.now += 0.001
+        return {"y": inputs["x"] * 2, "z": inputs["x"]}
+
+    async def tell(host: LocalHost) -> tuple[list[Any], int, int]:
+        await host.infer(asked("m"))
+        model.answer = answer
+        for i in range(3):
+            await host.infer(asked("m", i))
+            await asyncio.sleep(0)
+        one_by_one = hosted.workers.most
+        return await outcomes(*(host.infer(asked("m", i)) for i in range(4))), one_by_one, hosted.workers.most
+
+    answers, one_by_one, together = hosted(tell, inline_ms=2)
+    assert all((answer.outputs["y"] == 2 * i).all() for i, answer in enumerate(answers))
+    assert (one_by_one, together) == (0, 1)
 
 
 def test_short_calls_that_gain_by_sharing_wait_for_the_end_of_the_turn(hosted: Story) -> None:

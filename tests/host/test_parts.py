@@ -126,6 +126,8 @@ def test_a_curve_is_measured_while_more_rows_pay_and_the_time_lasts() -> None:
     assert [point.rows for point in measured(Clocked(lambda rows: 1e-3), shared=False).points] == [1]
     assert [point.rows for point in measured(Clocked(lambda rows: 1e-3, refuse=5)).points] == [1, 2, 4]
     assert [point.rows for point in measured(Clocked(lambda rows: 1e-3), largest=3).points] == [1, 2]
+    # Fifteen calls of 50 ms would take all the time there is.
+    assert [point.rows for point in measured(Clocked(lambda rows: 50e-3)).points][:3] == [1, 2, 4]
     slow = Clocked(lambda rows: 0.5)
     assert [point.rows for point in measured(slow).points] == [1] and slow.now < 3
     assert measured(Clocked(lambda rows: 1e-3), exact=True).exact == 4

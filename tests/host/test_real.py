@@ -141,6 +141,26 @@ def test_one_that_can_not_fit_is_refused_before_it_takes_memory(tmp_path: Path) 
     tell(tmp_path, story, memory_bytes=20 * MEGABYTE)
 
 
+def test_what_a_load_took_is_learned_under_a_cap_alone(tmp_path: Path) -> None:
+    """Elsewhere freed memory stays in the process, and the next load seems to take nothing: a cap that believed that would be passed."""
+    save(heavy(4, 0), tmp_path / "m" / "1" / "model.edgew")
+
+    def learned() -> tuple[int, int]:
+        (kept,) = json.loads((tmp_path / "m" / "1" / ".model.edgew.curves.json").read_bytes()).values()
+        return kept["kept"], kept["peak"]
+
+    async def story(host: LocalHost) -> None:
+        await host.load("m")
+
+    tell(tmp_path, story)
+    assert learned() == (0, 0)
+    tell(tmp_path, story, memory_bytes=500 * MEGABYTE)
+    kept, peak = learned()
+    assert peak >= kept >= 4 * MEGABYTE
+    tell(tmp_path, story)
+    assert learned() == (kept, peak)
+
+
 def test_the_curve_is_measured_once_and_kept_beside_the_model(tmp_path: Path) -> None:
     save(whole(), tmp_path / "m" / "1" / "model.edgew")
     request = Request("m", {"x": np.ones((1, 16), np.float32)})

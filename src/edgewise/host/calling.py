@@ -12,6 +12,13 @@ from edgewise.host.requests import Counted
 from edgewise.host.tickets import Version
 from edgewise.types import Inputs, Outputs, Runner
 
+# What the schedule's refusals are in words.
+WHY = {
+    "never": "its deadline is sooner than its own call ends",
+    "full": "as many requests wait as may",
+    "deadline": "its deadline can't be kept with what waits already",
+}
+
 
 @dataclass(eq=False, slots=True)
 class Ran:

@@ -24,6 +24,9 @@ from edgewise.types import Execution, Outputs, Runner, Signature
 
 LARGEST = 64
 BUDGET_S = 0.6  # for all sizes together, but for the first calls of one row
+EACH = (
+    0.25  # of the budget, for one size at most: or a model of 40 ms a call would have no time left for a second one, and never share calls
+)
 SAMPLES = 15
 BETTER = 1.03  # a size that brings less than 3 % more rows a second than the best before it doesn't count as better
 # What is assumed of a model that could not be called with inputs drawn at random; its pace corrects it.
@@ -73,7 +76,7 @@ def measure(
     except (InvalidInput, InvalidData):  # values that this model doesn't take: it may still take everybody else's
         return Measured((), ran=False)
     until = clock() + budget_s
-    points = [_point(runner, inputs, 1, until, clock)]
+    points = [_point(runner, inputs, 1, clock() + EACH * budget_s, clock)]
     alike, best = 1, 1 / points[0].p50_ms
     rows, worse = 2, 0
     while shared and rows <= min(largest or LARGEST, LARGEST) and worse < 2 and clock() < until:
@@ -84,7 +87,7 @@ def measure(
             break
         if exact and alike == rows // 2 and _same(runner, signature, many, together, rows):
             alike = rows
-        points.append(_point(runner, many, rows, until, clock))
+        points.append(_point(runner, many, rows, min(until, clock() + EACH * budget_s), clock))
         rate = rows / points[-1].p50_ms
         worse = 0 if rate > best * BETTER else worse + 1
         best = max(best, rate)

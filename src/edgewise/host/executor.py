@@ -12,7 +12,7 @@ from itertools import count
 from edgewise import scheduling
 from edgewise.host import lines
 from edgewise.host.batching import Key, chosen
-from edgewise.host.calling import Ran, counted, run, told
+from edgewise.host.calling import WHY, Ran, counted, run, told
 from edgewise.host.lines import Line
 from edgewise.host.requests import Answer, Counted, Late, Refused, Request
 from edgewise.host.residency import Residency
@@ -22,6 +22,7 @@ from edgewise.scheduling import Pending, Running, State, Wait
 from edgewise.types import Inputs, Outputs, Runner
 
 PACED = 16  # of calls that run alone, about one in eight is told to the schedule, which takes its pace of them
+TURN_S = 5e-4  # of calls in one turn of the loop, after which others queue: until the turn is over nobody hears who else asks, and by when
 SLOW = 3.0  # of late calls in the loop itself (each counts, and fades by a tenth a call), after which a model's calls go to threads
 
 
@@ -60,7 +61,7 @@ class Executor:
         self._again: asyncio.TimerHandle | None = None
         self._quiet = asyncio.Event()
         self._held = 0  # in `later` of their versions
-        self._slow = 0.0
+        self._slow = self._spent = 0.0  # late calls in the loop; seconds of calls in this turn of it
 
     # --- a request comes ---
 
@@ -77,7 +78,7 @@ class Executor:
         if version.place.usable:
             key = version.key(request.inputs)
             limit = version.inline.get(key, 0)
-            if rows <= limit and version.free and not self._waiting and not self._calls:
+            if rows <= limit and version.free and not self._waiting and not self._calls and self._spent < TURN_S:
                 return self._at_once(version, request, key, rows, deadline, now)
         priority = request.priority + version.settings.priority
         ticket = Ticket(next(self._numbers), request, version, rows, now, deadline, priority, self._loop.create_future())
@@ -196,7 +197,7 @@ class Executor:
             self.state = scheduling.seen(self.state, pending, now)
             verdict = scheduling.admit(self.state, pending, now)
             if verdict.reason:
-                raise Refused(f"{version.name}: {_WHY[verdict.reason]}", verdict.retry_after_s)
+                raise Refused(f"{version.name}: {WHY[verdict.reason]}", verdict.retry_after_s)
         self.state = scheduling.queued(self.state, pending)
         self._waiting[ticket.id] = ticket
         version.waiting += 1
@@ -288,11 +289,12 @@ class Executor:
         self._residency.enter(version.place)
         parts = [(ticket.request.inputs, ticket.rows, ticket.request.outputs) for ticket in tickets]
         work = partial(run, begun.runner, parts)
-        if alone and rows <= inline and not self.state.waiting:
+        if alone and rows <= inline and not self.state.waiting and self._spent < TURN_S:
             try:
                 result, error = work(), None
             except Exception as raised:  # as in a thread: whoever waits is told
                 result, error = None, raised
+            self._spend(self._clock() - now)
             self._ended(begun, result, error)
         else:
             self._workers.start(work, partial(self._ended, begun))
@@ -301,7 +303,7 @@ class Executor:
         """A call that is over sooner than two threads could tell each other of it."""
         if deadline is not None and now + self.state.p99_s(version.lines[key], rows) > deadline:
             version.figures.refused.add(0.0)
-            raise Refused(f"{version.name}: {_WHY['never']}")
+            raise Refused(f"{version.name}: {WHY['never']}")
         runner = version.free[-1]
         try:
             outputs = runner.run(request.inputs)
@@ -309,12 +311,18 @@ class Executor:
             version.figures.fail.add(self._clock() - now)
             raise told(version, error) from error
         took = self._clock() - now
+        self._spend(took)
         self._slow = self._slow * 0.9 + (took > self._inline_s)
         if self._slow > SLOW:
             version.inline[key] = 0
             self._slow = 0.0
         counted(version, took, 0.0, took, rows, rows)
         return Answer(version.name, version.number, chosen(outputs, request.outputs), 0.0, took, rows)
+
+    def _spend(self, seconds: float) -> None:
+        if not self._spent:
+            self._loop.call_soon(setattr, self, "_spent", 0.0)
+        self._spent += seconds
 
     def _ended(self, begun: _Begun, ran: Ran | None, error: BaseException | None) -> None:
         now = self._clock()
@@ -387,10 +395,3 @@ class Executor:
     def _rest(self) -> None:
         if not self._waiting and not self._calls and not self._held:
             self._quiet.set()
-
-
-_WHY = {
-    "never": "its deadline is sooner than its own call ends",
-    "full": "as many requests wait as may",
-    "deadline": "its deadline can't be kept with what waits already",
-}

@@ -89,6 +89,7 @@ class LocalHost:
             closed=lambda version: self._executor.closed(version),
             refused=self._refused,
             pace=lambda version: self._executor.pace(version),
+            learns=settings.memory_bytes is not None,
             read=self._above,
             clock=self._clock,
         )

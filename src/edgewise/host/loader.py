@@ -60,7 +60,11 @@ class Files:
 
 
 class Loader:
-    """`residency.Loads`, for versions. opened, closed, refused: told in the loop when a version came, left, or won't come."""
+    """`residency.Loads`, for versions. opened, closed, refused: told in the loop when a version came, left, or won't come.
+
+    learns: whether what loads took is kept for later ones. Only where large arrays are kept apart (`memory.keep_apart`): elsewhere a load
+    finds room that another left behind, and looks as if it took next to nothing.
+    """
 
     def __init__(
         self,
@@ -71,10 +75,11 @@ class Loader:
         closed: Callable[[Version], None],
         refused: Callable[[Version, EdgewiseError], None],
         pace: Callable[[Version], float],
+        learns: bool = True,
         read: Callable[[], int] = memory.rss_bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine, self._shelf, self._clock, self._read = engine, shelf, clock, read
+        self._engine, self._shelf, self._clock, self._read, self._learns = engine, shelf, clock, read, learns
         self._opened, self._closed, self._refused, self._pace = opened, closed, refused, pace
         self._versions: dict[Place, Version] = {}
         self._looks: dict[Version, asyncio.Future[Facts]] = {}
@@ -167,7 +172,8 @@ class Loader:
             kept, highest = max(kept, before.kept), max(peak.above, before.peak)
         else:
             highest = max(kept, peak.above)
-        record = replace(measured, kept=kept, peak=highest, seconds=seconds)
+        learned = (kept, highest) if self._learns else (before.kept, before.peak) if before is not None else (0, 0)
+        record = replace(measured, kept=learned[0], peak=learned[1], seconds=seconds)
         if before is None or _moved(before, record):
             self._shelf.put(version.file.path, facts.content_id, _execution(version, facts), record)
         return Loaded(kept, highest, seconds)

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from edgewise import __version__
 from edgewise.host import Counted, Host, Statistics
+from edgewise.host.hosting import LocalHost
 
 KIND = b"text/plain; version=0.0.4; charset=utf-8"
 _LABELS = ("model", "version")
@@ -38,6 +39,8 @@ class _Of:
         for status in self._host.index():
             ready.add_metric((status.name, status.version), float(status.state == "ready"))
         yield ready
+        if isinstance(self._host, LocalHost):  # others have no memory of their own to tell of
+            yield from _memory(self._host)
         yield _counts(
             "edgewise_http_responses", "Replies over HTTP, by status.", ("code",), {(str(k),): n for k, n in self._replies.items()}
         )
@@ -79,6 +82,19 @@ def _outcomes(found: Mapping[tuple[str, str], Statistics]) -> dict[tuple[str, ..
     return {
         (*key, outcome): getattr(each, outcome).count for key, each in found.items() for outcome in ("success", "fail", "refused", "late")
     }
+
+
+def _memory(host: LocalHost) -> Iterator[Metric]:
+    found = host.vitals()
+    yield GaugeMetricFamily("edgewise_memory_above_idle_bytes", "Resident memory above that of the idle server.", found.above_idle)
+    if found.cap is not None:
+        yield GaugeMetricFamily("edgewise_memory_cap_bytes", "The most that it may be.", found.cap)
+    tally = found.tally
+    yield _counts("edgewise_residency_hits", "Requests that found their model in memory.", (), {(): tally.hits})
+    yield _counts("edgewise_residency_misses", "Requests that had to wait for theirs.", (), {(): tally.misses})
+    yield _counts("edgewise_residency_loads", "Models that came into memory.", (), {(): tally.loads})
+    yield _counts("edgewise_residency_evictions", "Models that left for another.", (), {(): tally.evictions})
+    yield _counts("edgewise_residency_failed", "Loads that failed.", (), {(): tally.failed})
 
 
 def _as_triton(found: Mapping[tuple[str, str], Statistics]) -> Iterator[Metric]:
