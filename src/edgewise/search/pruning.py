@@ -59,7 +59,7 @@ SMALLER = 1.05
 CLEARLY = 1.2
 
 # How a network of tokens is trained back: in batches and at rates that its kind is tuned with, its layers held to the dense model's.
-TOKENS = ", optimizer='adamw', learning_rate=0.0002, batch_size=32, layers=1.0"
+TOKENS = ", optimizer='adamw', learning_rate=0.0003, batch_size=32, layers=1.0, by_length=True"
 
 # What a package's verdict takes in it, about; at most this share of a small one.
 VERDICT_BYTES, VERDICT_SHARE = 6000, 0.1
