@@ -68,14 +68,20 @@ class Running:
 Serve = Callable[..., Running]
 
 
+@pytest.fixture(scope="session")
+def turning() -> asyncio.AbstractEventLoop:
+    """One loop for all servers, as a process that serves has one: grpc.aio polls for all loops of a process, and may call into a closed one."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
+
+
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(turning: asyncio.AbstractEventLoop) -> Iterator[Serve]:
     """Starts servers; keywords are those of `Settings`, `gate` besides."""
     from edgewise.serve.grpc import GrpcServer, Settings
 
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    loop = turning
     started: list[Running] = []
 
     def start(gate: Gate | None = None, shared: bool = False, folder: Any = None, **settings: Any) -> Running:
@@ -95,9 +101,6 @@ def serve() -> Iterator[Serve]:
     finally:
         for each in started:
             each.call(each.server.drain(0.0))
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(LIMIT_S)
-        loop.close()
 
 
 @pytest.fixture
