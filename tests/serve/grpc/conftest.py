@@ -70,7 +70,7 @@ Serve = Callable[..., Running]
 
 @pytest.fixture(scope="session")
 def turning() -> asyncio.AbstractEventLoop:
-    """One loop for all servers, as a process that serves has one: grpc.aio polls for all loops of a process, and may call into a closed one."""
+    """One loop for all servers, as a process that serves has: grpc.aio polls for all loops of a process, and may call into a closed one."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     return loop
