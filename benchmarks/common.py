@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,3 +120,14 @@ def fastest(graph: Graph, inputs: Inputs) -> Subject:
     subjects = [Subject(graph.to_bytes(), Execution(name)) for name in backends.taking()]
     raced = measure.race(subjects, inputs, devices.local())
     return max(raced, key=lambda one: one.ratio.value if one.ratio else 0.0).subject
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of `size` (as mount's tmpfs has it: "640k") at `folder`. Needs root."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)

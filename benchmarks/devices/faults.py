@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import psutil
 import torch
-from common import record
+from common import record, small_disk
 from loopback import Loopback, worker
 
 import edgewise as ew
@@ -216,19 +216,9 @@ def memory(folder: Path, random: np.random.Generator, given: argparse.Namespace)
         return [{**row, "ended_by_the_kernel": fell, "wrong": row["wrong"] + ["the worker died"] * (not lives)} for row in rows]
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 def disk(folder: Path, random: np.random.Generator, given: argparse.Namespace) -> list[dict[str, Any]]:
     data, rows = task(folder), []
-    with small_disk(folder / "kept") as small, worker(folder) as there:
+    with small_disk(folder / "kept", DISK) as small, worker(folder) as there:
         result = studied(there.link(), data, folder / "tight")
         rows.append({"disk": f"{DISK}, old packages go", "wrong": right(result), "processes_left": strays(there), "error": ""})
         print(rows[-1], flush=True)

@@ -36,7 +36,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from common import record, told
+from common import record, small_disk, told
 from served import EDGEWISE, Client, Reply, Server, asking, chain, keep, matrices, of, on_others, percentiles_ms, posted, request, start
 
 from edgewise.measure.statistics import median_interval
@@ -195,18 +194,8 @@ def kills(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return {"kills": len(back), "answers": dict(load.found), "first_answer_s": told(median_interval(back)), "wrong": wrong + well(server)}
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
 def disk(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    with small_disk(folder / "small") as small:
+    with small_disk(folder / "small", DISK) as small:
         place, wrong = models(small), list[str]()
         newer = keep(chain(2, WIDTH, seed=2), folder / "other", "net", 2)
         others = small / "others"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,14 +83,14 @@ def command(
         _index(Path(models))
         return
     file = files.read(config) if config is not None else files.File()
-    told: dict[str, object] = {"host": host, "port": port, "grpc_port": grpc_port, "keys": keys, "log": log}
+    told: dict[str, Any] = {"host": host, "port": port, "grpc_port": grpc_port, "keys": keys, "log": log}
     if tls is not None:
         told["tls"] = files.Tls(*tls, client_ca)
     elif client_ca is not None:
         raise InvalidInput("--client-ca asks clients for certificates, which needs TLS: give --tls cert.pem key.pem too")
     if log not in (None, "json", "plain"):
         raise InvalidInput(f"--log {log}: give json or plain")
-    server = replace(file.server, **{name: value for name, value in told.items() if value is not None})  # type: ignore[arg-type]
+    server = replace(file.server, **{name: value for name, value in told.items() if value is not None})
     logs.set_up(plain=server.log == "plain" or (log is None and config is None and sys.stderr.isatty()))
     trusted = _trust(trust)
     folder, mirror = (_mirror(models, cache, trusted)) if "://" in models else (Path(models), None)

@@ -140,7 +140,7 @@ def _explained(what: str) -> Iterator[None]:
             yield
     except InvalidInput:
         raise
-    except Exception as error:
+    except Exception as error:  # torch's tracer and translator raise dozens of classes, without a base
         reason, place = _reason(error)
         raise InvalidModel(f"{what} can't be exported: {reason}{place}; {_advice(reason)}") from error
 

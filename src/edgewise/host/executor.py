@@ -307,7 +307,7 @@ class Executor:
         runner = version.free[-1]
         try:
             outputs = runner.run(request.inputs)
-        except Exception as error:
+        except Exception as error:  # an engine's own, of any class: counted, and told to whoever asked
             version.figures.fail.add(self._clock() - now)
             raise told(version, error) from error
         took = self._clock() - now

@@ -220,7 +220,7 @@ class Rest:
         began, vitals = time.perf_counter(), self.served.vitals
         try:
             found = await _unless_gone(asking, self._host.infer(request))
-        except Exception as error:
+        except Exception as error:  # counted, and raised on as it is
             vitals.failed(request.model, request.version, error, time.perf_counter() - began)
             raise
         vitals.answered(found, time.perf_counter() - began)

@@ -15,19 +15,10 @@ from edgewise.host import Answer, Description, Request
 from edgewise.serve import classification, parameters, tensors
 from edgewise.serve.grpc import wire
 from edgewise.serve.grpc.descriptors import message
+from edgewise.serve.inference import Wanted
 from edgewise.serve.shared_memory import SharedMemory
 
 _NOTHING: dict[str, Any] = {}
-
-
-class Wanted(NamedTuple):
-    """One output, as it was asked for. classes: 0 for the tensor itself. region: of shared memory; "" for in the answer."""
-
-    name: str
-    classes: int = 0
-    region: str = ""
-    offset: int = 0
-    size: int = 0
 
 
 class Asked(NamedTuple):
@@ -140,7 +131,8 @@ def _wanted(given: Any) -> Wanted:
         return Wanted(given.name)
     own = _plain(given.parameters)
     offset, size = (parameters.whole(own, f"shared_memory_{name}") for name in ("offset", "byte_size"))
-    return Wanted(given.name, parameters.whole(own, "classification"), parameters.text(own, "shared_memory_region"), offset, size)
+    classes, region = parameters.whole(own, "classification"), parameters.text(own, "shared_memory_region")
+    return Wanted(given.name, classes=classes, region=region, offset=offset, size=size)
 
 
 def _shared(given: Any, own: Mapping[str, Any], client: str, memory: SharedMemory) -> np.ndarray:

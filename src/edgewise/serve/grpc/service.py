@@ -108,7 +108,7 @@ class Service:
             written = inference.write(asked, answer, description, self._memory)
             self._vitals.answered(answer, time.perf_counter() - began)
             return written
-        except Exception as error:
+        except Exception as error:  # counted, and raised on as it is
             if asked is not None:
                 self._vitals.failed(asked.request.model, asked.request.version, error, time.perf_counter() - began)
             raise
