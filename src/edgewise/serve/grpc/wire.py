@@ -1,6 +1,6 @@
 """ModelInferRequest and ModelInferResponse without a copy of their tensors: protobuf reads and writes the little, raw contents pass it by.
 
-At 150 kB protobuf's own way is 10 µs to read and 47 µs to write, this one 2 and 7. The wire format: protobuf.dev, "Encoding".
+The wire format: protobuf.dev, "Encoding".
 """
 
 from __future__ import annotations
