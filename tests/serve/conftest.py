@@ -5,83 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import settings
 
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server
 from edgewise.serve.rest import Rest, Served
+from edgewise.testing.exchanges import Client
 from edgewise.testing.hosts import FakeHost, identity
 
 settings.register_profile("serve", deadline=None)  # a busy machine makes no example wrong
 settings.load_profile("serve")
-
-
-@dataclass
-class Replied:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-    @property
-    def error(self) -> str:
-        """Of the protocol's shape, and nothing besides."""
-        told = self.json
-        assert list(told) == ["error"] and isinstance(told["error"], str)
-        return str(told["error"])
-
-
-@dataclass
-class Client:
-    """Asks an ASGI application as a server would. pieces: how a body arrives."""
-
-    app: Any
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def ask(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None, pieces: int = 1) -> Replied:
-        return asyncio.run(self.asked(method, path, body, headers, pieces))
-
-    def get(self, path: str, **headers: str) -> Replied:
-        return self.ask("GET", path, headers=headers)
-
-    def post(self, path: str, body: Any = b"", **headers: str) -> Replied:
-        return self.ask("POST", path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-
-    async def asked(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None, pieces: int = 1) -> Replied:
-        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        given = {"host": "localhost", "content-length": str(len(data)), **self.headers, **(headers or {})}
-        target, _, query = path.partition("?")
-        scope = {
-            "type": "http", "method": method, "path": target, "raw_path": target.encode(), "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()], "client": ("10.0.0.1", 1),
-        }  # fmt: skip
-        step = max(1, -(-len(data) // pieces))
-        parts = [data[at : at + step] for at in range(0, len(data), step)] or [b""]
-        sent: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            if not parts:
-                await asyncio.Event().wait()
-            return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await asyncio.wait_for(self.app(scope, receive, send), 10)
-        start, *rest = sent
-        return Replied(
-            start["status"],
-            {name.decode(): value.decode() for name, value in start["headers"]},
-            b"".join(bytes(each["body"]) for each in rest),
-        )
 
 
 @pytest.fixture

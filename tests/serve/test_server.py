@@ -7,7 +7,6 @@ import gc
 import json
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -24,40 +23,8 @@ from edgewise.errors import InvalidInput
 from edgewise.serve import keys, server
 from edgewise.serve.config import Server, Tls
 from edgewise.serve.connections import Patience
+from edgewise.testing.exchanges import BODY, INFER, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
-
-INFER = "/v2/models/echo/infer"
-BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [7]}]}).encode()
-
-
-def post(path: str, body: bytes = BODY, **headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
-    """Status and body of one exchange; the connection stays open."""
-    connection.sendall(request)
-    return answered(connection)
-
-
-def answered(connection: socket.socket) -> tuple[int, bytes]:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        piece = connection.recv(65536)
-        if not piece:
-            return 0, data
-        data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-    while len(body) < length:
-        body += connection.recv(65536)
-    return int(head.split()[1]), body
-
-
-def dial(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
 
 
 def test_one_connection_many_requests(serving: Callable[..., Any]) -> None:
@@ -229,6 +196,7 @@ import sys
 from edgewise.serve import logs
 from edgewise.serve.config import Server
 from edgewise.serve.server import Edge, standing
+from edgewise.testing.exchanges import BODY, INFER, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
 logs.set_up()
 Edge(Server(port=0, linger_s=1.0), lambda: standing(FakeHost({"echo": identity(delay_s=0.3)}))).run(lambda where: print(where, flush=True))

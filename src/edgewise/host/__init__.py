@@ -3,6 +3,6 @@
 `LocalHost` (in `hosting`) is the `Host` of this process; `Settings` what it may be told. They are imported where they are used.
 """
 
-from edgewise.host.requests import Answer, Counted, Description, Host, Late, NoModel, Refused, Request, Statistics, Status
+from edgewise.host.requests import Answer, Counted, Description, Host, Late, NoModel, Refused, Request, Statistics, Status, Taken
 
-__all__ = ["Answer", "Counted", "Description", "Host", "Late", "NoModel", "Refused", "Request", "Statistics", "Status"]
+__all__ = ["Answer", "Counted", "Description", "Host", "Late", "NoModel", "Refused", "Request", "Statistics", "Status", "Taken"]

@@ -81,7 +81,7 @@ class Executor:
             if rows <= limit and version.free and not self._waiting and not self._calls and self._spent < TURN_S:
                 return self._at_once(version, request, key, rows, deadline, now)
         priority = request.priority + version.settings.priority
-        ticket = Ticket(next(self._numbers), request, version, rows, now, deadline, priority, self._loop.create_future())
+        ticket = Ticket(next(self._numbers), request, version, rows, now, deadline, priority, self._loop.create_future(), self._forget)
         try:
             self._place(ticket, now)
         except Refused:
@@ -91,8 +91,7 @@ class Executor:
             ticket.timer = self._loop.call_later(deadline - now, self._late, ticket)
         return ticket
 
-    def forget(self, ticket: Ticket) -> None:
-        """Whoever asked has gone: it isn't run, unless it runs already."""
+    def _forget(self, ticket: Ticket) -> None:
         self._unqueue(ticket)
         self._settle(ticket)
 

@@ -19,7 +19,7 @@ from edgewise.host.renewing import Renewer
 from edgewise.host.requests import Answer, Description, Refused, Request, Statistics, Status
 from edgewise.host.residency import Residency, Tally
 from edgewise.host.settings import Settings, folder_of
-from edgewise.host.tickets import Version, deadline_of
+from edgewise.host.tickets import Ticket, Version, deadline_of
 from edgewise.host.workers import Threads, Workers, threads_worth
 
 INLINE_MS, INLINE_ONE_CORE_MS = 0.3, 2.0
@@ -145,6 +145,16 @@ class LocalHost:
         (counted.cache_hit if answer.cached else counted.cache_miss).add(self._clock() - began)
         return answer
 
+    def take(self, request: Request) -> Answer | Ticket | None:
+        """As `infer`, where its version is known and its answers aren't kept."""
+        if self._closing:
+            raise Refused("the server is closing", 5.0)
+        entry = self._models.entries.get(request.model)
+        if entry is not None and entry.settings.cache_ttl_s:  # before a canary's share is drawn
+            return None
+        version = self._models.route(request)
+        return None if version.facts is None else self._executor.take(version, request)
+
     def index(self) -> list[Status]:
         return self._models.index()
 
@@ -238,7 +248,7 @@ class LocalHost:
         try:
             return await taken.answer
         except asyncio.CancelledError:
-            self._executor.forget(taken)
+            taken.cancel()
             raise
 
     async def _known(self, version: Version) -> None:

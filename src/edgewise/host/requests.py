@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -124,11 +125,26 @@ class Statistics:
     last_s: float = 0.0  # time.time() of the last request
 
 
+class Taken(Protocol):
+    """A request that waits. answer: done once; `cancel` takes the request back."""
+
+    answer: asyncio.Future[Answer]
+
+    def cancel(self) -> None: ...
+
+
 class Host(Protocol):
     """Models, ready to answer. All methods belong to one event loop; those that take long are coroutines."""
 
     async def infer(self, request: Request) -> Answer:
         """Raises NoModel, Refused, Late, InvalidInput for inputs that don't fit the model. A cancelled call is taken out of its queue."""
+        ...
+
+    def take(self, request: Request) -> Answer | Taken | None:
+        """`infer` without a coroutine: the answer of a call that was too short to wait for, or what waits; None where only `infer` will do.
+
+        Raises what `infer` does.
+        """
         ...
 
     def index(self) -> list[Status]:

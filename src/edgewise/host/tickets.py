@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,12 +33,17 @@ class Ticket:
     deadline: float | None
     priority: int
     answer: asyncio.Future[Answer]
+    forget: Callable[[Ticket], None]
     line: str = ""
     timer: asyncio.TimerHandle | None = None
 
     @property
     def over(self) -> bool:
         return self.answer.done()
+
+    def cancel(self) -> None:
+        """Whoever asked has gone: it isn't run, unless it runs already."""
+        self.forget(self)
 
 
 @dataclass(eq=False)

@@ -14,6 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edgewise.serve.direct import Direct, Exchange
+
 NEVER = float("inf")
 
 
@@ -43,16 +45,28 @@ class Bodies:
 
 
 class Connection(HttpToolsProtocol):
-    """due: by when the client has to have sent what it is at; NEVER where it isn't its turn. asking: whose task waits for an answer."""
+    """due: by when the client has to have sent what it is at; NEVER where it is not its turn. takes_by: the same of what waits for it.
+    asking: the task or exchange that waits for an answer. direct: what answers inference without ASGI. idle: between two requests.
+    """
 
-    def __init__(self, *args: Any, patience: Patience, bodies: Bodies, clock: Callable[[], float] = time.monotonic, **given: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        patience: Patience,
+        bodies: Bodies,
+        direct: Direct | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **given: Any,
+    ) -> None:
         super().__init__(*args, **given)
+        self.direct = direct
+        self.idle = False
         self.patience = patience
         self.bodies = bodies
         self._held = 0
         self.clock = clock
-        self.due = NEVER
-        self.asking: asyncio.Task[Any] | None = None
+        self.due = self.takes_by = NEVER
+        self.asking: asyncio.Task[Any] | Exchange | None = None
         self.gone = False
         self._head_bytes = 0
         self._in_head = True
@@ -65,7 +79,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
-        self.due = NEVER
+        self.due = self.takes_by = NEVER
         self._release()
         super().connection_lost(exc)
         if self.asking is not None:
@@ -84,13 +98,14 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.due = self.clock() + self.patience.write_s
+        self.takes_by = self.clock() + self.patience.write_s
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.due = NEVER
+        self.takes_by = NEVER
 
     def on_message_begin(self) -> None:
+        self.idle = False
         super().on_message_begin()
         self.scope["edgewise.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._in_head = True
@@ -100,14 +115,33 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self.due = self.clock() + self.patience.body_s
+        if self.direct is not None and self._plain():
+            address = self.client[0] if self.client else ""
+            exchange = self.direct.exchange(self, self.url, self.headers, address, self.parser.should_keep_alive())
+            if exchange is not None:
+                self.cycle = exchange  # type: ignore[assignment]
+                return
         super().on_headers_complete()
+
+    def _plain(self) -> bool:
+        """Whether an exchange may begin: a POST of HTTP/1.1, nothing before it unanswered, and the client takes what it is sent."""
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and not (self.pipeline or self.flow.write_paused or self.expect_100_continue)
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+        )
 
     def on_body(self, body: bytes) -> None:
         """Gathered without waking the application until all of it is there, or too much: uvicorn would stop and start reading meanwhile."""
         cycle = self.cycle
         if cycle.response_complete or self.transport.is_closing():
             return
-        cycle.body += body
+        if isinstance(cycle, Exchange):
+            cycle.pieces.append(body)
+        else:
+            cycle.body += body
         # What came buys time, what was only announced doesn't.
         self.due += len(body) / self.patience.body_bytes_per_s
         self._held += len(body)
@@ -115,13 +149,21 @@ class Connection(HttpToolsProtocol):
         if self.bodies.held > self.patience.bodies:
             self._release()
             self._refuse(b"503 Service Unavailable", "too many bodies at one time", b"retry-after: 1\r\n")
-        elif len(cycle.body) > self.bodies.most:
+        elif not isinstance(cycle, Exchange) and len(cycle.body) > self.bodies.most:
             self.flow.pause_reading()
             cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         self._release()
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:  # uvicorn would start a timer for each
+            self.idle = True
+            self.due = self.clock() + self.timeout_keep_alive
 
     def _release(self) -> None:
         self.bodies.held -= self._held
@@ -129,16 +171,22 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.due = NEVER
-        super().on_message_complete()
+        if isinstance(self.cycle, Exchange):
+            if not self.transport.is_closing():
+                self.cycle.answer()
+        else:
+            super().on_message_complete()
 
     def overdue(self, now: float) -> None:
         """Tell a client whose time is over so, and close; with one that doesn't read, there is nothing to say."""
-        if now < self.due or self.transport.is_closing():
+        if now < min(self.due, self.takes_by):
             return
-        if self.flow.write_paused or (self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete):
+        if now >= self.takes_by or (self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
-        elif self.scope is None:
-            self.transport.close()  # it never asked anything
+        elif self.transport.is_closing():
+            return
+        elif self.idle or self.scope is None:
+            self.transport.close()  # it asks nothing
         else:
             self._refuse(b"408 Request Timeout", "the request took too long to arrive")
 

@@ -17,6 +17,8 @@ import numpy as np
 from edgewise.errors import InvalidInput
 from edgewise.host import Answer, Description, Request
 from edgewise.serve import classification, parameters, tensors
+from edgewise.serve.http import OCTETS, Reply
+from edgewise.serve.parameters import digits
 from edgewise.serve.shared_memory import SharedMemory
 
 
@@ -69,7 +71,12 @@ _encoder = msgspec.json.Encoder()
 _NOTHING: dict[str, Any] = {}
 
 
-def read(body: bytes, header: int | None, model: str, version: str, client: str, memory: SharedMemory, now: float) -> Asked:
+def length(text: str) -> int | None:
+    """Of the JSON, as Inference-Header-Content-Length has it; None where there is no such header. Raises InvalidInput."""
+    return digits(text) if text else None
+
+
+def read(body: bytes | memoryview, header: int | None, model: str, version: str, client: str, memory: SharedMemory, now: float) -> Asked:
     """What a body asks. header: Inference-Header-Content-Length; None where the whole body is JSON. now: of time.monotonic().
 
     Raises InvalidInput, NotFound for shared memory that isn't there.
@@ -122,7 +129,7 @@ def read(body: bytes, header: int | None, model: str, version: str, client: str,
     return Asked(request, given.id, outputs, parameters.flag(options, "binary_data_output", False))
 
 
-def bare(body: bytes, model: Description, version: str, client: str) -> Asked:
+def bare(body: bytes | memoryview, model: Description, version: str, client: str) -> Asked:
     """What a body of nothing but raw contents asks ("raw binary request"): of the only input, all outputs as raw contents too.
 
     Raises InvalidInput where the model has several inputs, or the contents don't say its shape.
@@ -175,6 +182,14 @@ def answer(
         whole["id"] = asked.id
     head = _encoder.encode(whole)
     return [head, *raw], len(head) if binary else None
+
+
+def reply(asked: Asked, found: Answer, description: Description | None, memory: SharedMemory) -> Reply:
+    """`answer`, as HTTP has it."""
+    parts, header = answer(asked, found, description, memory)
+    if header is None:
+        return Reply(200, parts)
+    return Reply(200, parts, OCTETS, ((b"inference-header-content-length", b"%d" % header),))
 
 
 def _decoded(data: bytes | memoryview) -> _Inference:

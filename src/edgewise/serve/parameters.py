@@ -34,6 +34,13 @@ def whole(parameters: Mapping[str, Any], name: str, default: int = 0) -> int:
     return value
 
 
+def digits(text: str) -> int:
+    """A whole number that came as text of its own. Raises InvalidInput."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 15:
+        raise InvalidInput(f"{text[:40]!r} is no whole number")
+    return int(text)
+
+
 def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     """Raises InvalidInput for what is neither true nor false."""
     value = parameters.get(name, default)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -21,6 +21,7 @@ from edgewise.serve.http import Application, Gone, Head, Receive, Reply, Scope, 
 from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
+from edgewise.serve.parameters import digits
 from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.serve.vitals import Vitals
@@ -129,14 +130,18 @@ class Rest:
             return
         except Exception as found:  # whatever fails, whoever asked is answered, and the others go on
             error, reply = found, problem(found)
-            if reply.status == 500:
-                say("request failed", level=logging.ERROR, error=found, path=scope["path"][:200])
-        self.replies[reply.status] += 1
+        self.ended(scope["method"], scope["path"], reply.status, client, began, error)
+        await http.send_reply(send, reply)
+
+    def ended(self, method: str, path: str, status: int, client: str, began: float, error: BaseException | None) -> None:
+        """A request is answered: counted, and logged where that is wanted. began: of time.perf_counter()."""
+        self.replies[status] += 1
+        if status == 500:
+            say("request failed", level=logging.ERROR, error=error, path=path[:200])
         if self.served.log_requests:
             took = round((time.perf_counter() - began) * 1e3, 3)
-            more: dict[str, Any] = {"error": str(error)[:500]} if error is not None else {}
-            say("request", method=scope["method"], path=scope["path"][:200], status=reply.status, ms=took, client=client, **more)
-        await http.send_reply(send, reply)
+            more: dict[str, Any] = {"reason": str(error)[:500]} if error is not None else {}
+            say("request", method=method, path=path[:200], status=status, ms=took, client=client, **more)
 
     async def _answered(self, route: Route, scope: Scope, receive: Receive, head: Head) -> tuple[Reply, str]:
         handler, _, right, model, version, rest = route
@@ -185,21 +190,22 @@ class Rest:
 
     # Models
 
-    async def _infer(self, asking: Asking) -> Reply:
-        head, memory = asking.head, self.served.memory
-        body = await http.body_of(asking.receive, head, self.served.body_bytes)
-        header = _whole(head.inference) if head.inference else None
-        name, version, client = asking.model, asking.version, asking.client.name
-        if header == 0:
+    async def infer(
+        self, head: Head, body: bytes | memoryview, asked: inference.Asked | None, name: str, version: str, client: str
+    ) -> Reply:
+        """The reply to a whole request. asked: what it asks, where that was read already."""
+        memory, header = self.served.memory, inference.length(head.inference)
+        if asked is None and header == 0:
             asked = inference.bare(body, await self._host.describe(name, version), version, client)
-        else:
+        elif asked is None:
             asked = inference.read(body, header, name, version, client, memory, time.monotonic())
         description = await self._host.describe(name, version) if asked.classifies else None
-        found = await self._ask(asking, asked.request)
-        parts, length = inference.answer(asked, found, description, memory)
-        if length is None:
-            return Reply(200, parts)
-        return Reply(200, parts, http.OCTETS, ((b"inference-header-content-length", b"%d" % length),))
+        return inference.reply(asked, await self._ask(asked.request), description, memory)
+
+    async def _infer(self, asking: Asking) -> Reply:
+        head = asking.head
+        body = await http.body_of(asking.receive, head, self.served.body_bytes)
+        return await _unless_gone(asking, self.infer(head, body, None, asking.model, asking.version, asking.client.name))
 
     async def _predict(self, asking: Asking) -> Reply:
         from edgewise.serve.predict import predict
@@ -207,19 +213,19 @@ class Rest:
         description = await self._host.describe(asking.model, asking.version)
         body = await http.body_of(asking.receive, asking.head, self.served.body_bytes)
         query = parse_qs(asking.scope.get("query_string", b"").decode("latin-1"))
-        top = _whole(query.get("top", ["5"])[-1])
+        top = digits(query.get("top", ["5"])[-1])
         if not 1 <= top <= MOST_PREDICTIONS:
             raise InvalidInput(f"top={top}: give 1 to {MOST_PREDICTIONS}")
-        timeout = _whole(query["timeout"][-1]) if "timeout" in query else 0
+        timeout = digits(query["timeout"][-1]) if "timeout" in query else 0
         deadline = time.monotonic() + timeout / 1e6 if timeout else None
         request = Request(asking.model, {}, asking.version, deadline=deadline, client=asking.client.name)
-        return json_reply(await predict(description, asking.head.kind, body, top, lambda each: self._ask(asking, each), request))
+        return json_reply(await _unless_gone(asking, predict(description, asking.head.kind, body, top, self._ask, request)))
 
-    async def _ask(self, asking: Asking, request: Request) -> Answer:
-        """The host's answer. A client that goes away takes its request back; what became of it is counted."""
+    async def _ask(self, request: Request) -> Answer:
+        """The host's answer; what became of the request is counted."""
         began, vitals = time.perf_counter(), self.served.vitals
         try:
-            found = await _unless_gone(asking, self._host.infer(request))
+            found = await self._host.infer(request)
         except Exception as error:  # counted, and raised on as it is
             vitals.failed(request.model, request.version, error, time.perf_counter() - began)
             raise
@@ -297,6 +303,7 @@ class Rest:
 
 
 _NOBODY = Client("")
+_Given = TypeVar("_Given")
 
 
 class _Registration(msgspec.Struct):
@@ -305,7 +312,7 @@ class _Registration(msgspec.Struct):
     offset: int = 0
 
 
-async def _unless_gone(asking: Asking, answer: Awaitable[Answer]) -> Answer:
+async def _unless_gone(asking: Asking, answer: Awaitable[_Given]) -> _Given:
     """What `answer` gives. Where the client goes away meanwhile, `answer` is cancelled, and so is this.
 
     Our own connections say so themselves (`connections.Connection`), which costs nothing; other servers are asked, by a task besides.
@@ -348,9 +355,3 @@ def _parsed(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the body isn't what is taken here: {error}") from error
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 15:
-        raise InvalidInput(f"{text[:40]!r} is no whole number")
-    return int(text)

@@ -21,6 +21,7 @@ from edgewise.host import Host
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server, Tls
 from edgewise.serve.connections import Bodies, Connection, watch
+from edgewise.serve.direct import Direct
 from edgewise.serve.http import LOOPBACK, Application
 from edgewise.serve.keys import KeyFile
 from edgewise.serve.logs import say
@@ -78,8 +79,9 @@ class Edge:
             )
             for side in self._sides:
                 await stack.enter_async_context(side(served))
-            config = self._config()
-            config.app = Rest(served, self._page(served) if self._page else None)
+            rest = Rest(served, self._page(served) if self._page else None)
+            config = self._config(Direct(rest))
+            config.app = rest
             config.load()
             config.ssl = self._tls
             self._server = Draining(config, served, settings.linger_s)
@@ -97,13 +99,14 @@ class Edge:
         if self._server is not None:
             self._server.should_exit = True
 
-    def _config(self) -> uvicorn.Config:
+    def _config(self, direct: Direct | None = None) -> uvicorn.Config:
         settings = self.settings
+        connection = functools.partial(Connection, patience=settings.patience, bodies=Bodies(settings.body), direct=direct)
         # proxy_headers: uvicorn believes X-Forwarded-For from this machine, with which any client here would choose whose limits count.
         return uvicorn.Config(
             _nothing, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False, proxy_headers=False,
             timeout_keep_alive=max(1, round(settings.keep_alive_s)), timeout_graceful_shutdown=max(1, round(settings.drain_s)), ws="none",
-            http=functools.partial(Connection, patience=settings.patience, bodies=Bodies(settings.body)), loop="auto",  # type: ignore[arg-type]
+            http=connection, loop="auto",  # type: ignore[arg-type]
         )  # fmt: skip
 
     async def _poll(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgewise.errors import InvalidInput
-from edgewise.host import Answer, Description, NoModel, Request, Statistics, Status
+from edgewise.host import Answer, Description, NoModel, Request, Statistics, Status, Taken
 from edgewise.types import Inputs, Outputs, Signature, TensorSpec
 
 
@@ -40,6 +41,26 @@ def identity(dtype: str = "float32", shape: tuple[int | str, ...] = ("batch", "w
     return FakeModel(Signature((TensorSpec("x", shape, dtype),), (TensorSpec("y", shape, dtype),)), **more)
 
 
+class _Waiting:
+    """A request that is answered after its model's delay."""
+
+    def __init__(self, host: FakeHost, request: Request, model: FakeModel, version: str) -> None:
+        self._host, self._given = host, (request, model, version)
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Answer] = loop.create_future()
+        self._timer = loop.call_later(model.delay_s, self._run)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        self._host.cancelled += 1
+
+    def _run(self) -> None:
+        try:
+            self.answer.set_result(self._host._run(*self._given))
+        except Exception as error:  # the model's own: told to whoever asked
+            self.answer.set_exception(error)
+
+
 class FakeHost:
     """`edgewise.host.Host` over `FakeModel`s by name. `requests` holds what was asked, `cancelled` how many were given up."""
 
@@ -49,12 +70,23 @@ class FakeHost:
         self.cancelled = 0
         self._statistics = {(name, version): Statistics() for name, model in models.items() for version in model.versions}
 
-    async def infer(self, request: Request) -> Answer:
-        import asyncio
-
+    def take(self, request: Request) -> Answer | Taken | None:
         model, version = self._found(request.model, request.version)
+        self._check(request, model)
+        return _Waiting(self, request, model, version) if model.delay_s else self._run(request, model, version)
+
+    async def infer(self, request: Request) -> Answer:
+        model, version = self._found(request.model, request.version)
+        self._check(request, model)
+        try:
+            await asyncio.sleep(model.delay_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self._run(request, model, version)
+
+    def _check(self, request: Request, model: FakeModel) -> None:
         self.requests.append(request)
-        kept = self._statistics[request.model, version]
         wanted = {spec.name: spec for spec in model.signature.inputs}
         if set(wanted) != set(request.inputs):
             raise InvalidInput(f"inputs {sorted(request.inputs)} given, the model takes {sorted(wanted)}")
@@ -64,13 +96,11 @@ class FakeHost:
         known = {spec.name for spec in model.signature.outputs}
         if not set(request.outputs) <= known:
             raise InvalidInput(f"outputs {list(request.outputs)} asked, the model gives {sorted(known)}")
+
+    def _run(self, request: Request, model: FakeModel, version: str) -> Answer:
+        kept = self._statistics[request.model, version]
         try:
-            if model.delay_s:
-                await asyncio.sleep(model.delay_s)
             outputs = model.run(request.inputs)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
         except Exception:
             kept.fail.add(0.0)
             raise
