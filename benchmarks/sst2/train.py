@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
+import kept
 import torch
 from common import own, record, told
 from safetensors.torch import load_file, save_file
@@ -62,10 +64,12 @@ def task(calibration: int = 1536) -> ew.tasks.TextTask:
 
 
 def tuned(work: Path) -> Path:
-    """The folder of the trained model."""
+    """The folder of the trained model; where nothing was trained in `work`, of the one that is kept beside this script (`kept.py`)."""
     folder = work / "tuned"
-    if not (folder / "training.json").exists():
-        raise SystemExit(f"{folder} holds no trained model; run benchmarks/sst2/train.py first")
+    if not (folder / "model.safetensors").exists():
+        if not kept.FILE.exists():
+            raise SystemExit(f"{folder} holds no trained model; run benchmarks/sst2/train.py first")
+        kept.restore(folder, pretrained())
     return folder
 
 

@@ -19,7 +19,7 @@ from edgewise.host.loading import Facts
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 LARGE_BYTES = 1 << 20
 
-LOOK_S = 0.002  # between looks while a peak is watched; each takes some 10 µs
+LOOK_S = 0.002  # between looks while a peak is watched
 # Measured with one matrix product of 8 and 32 MB, raw and coded: one engine keeps 2.0 times its weights (as they came, and laid out for its
 # kernels) and takes 3.0 to 4.1 times as much while it loads, another 1.0 to 2.1 and 3.9 to 4.6. Under a hard cap the worse one counts.
 OVERHEAD_BYTES = 4 << 20

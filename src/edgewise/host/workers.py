@@ -26,7 +26,7 @@ class Workers(Protocol):
 
 
 class Threads:
-    """Dedicated threads and one queue in C. `run_in_executor` would add a future, a wrapping and a lock to every call: some 25 µs."""
+    """Dedicated threads and one queue in C. `run_in_executor` would add a future, a wrapping and a lock to every call."""
 
     def __init__(self, count: int, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -216,6 +216,8 @@ def _wanted(given: _Output, options: dict[str, Any]) -> Wanted:
     own = given.parameters
     if not own:
         return Wanted(given.name, parameters.flag(options, "binary_data_output", False))
+    if len(own) == 1 and isinstance(only := own.get("binary_data"), bool):  # as nearly everybody asks
+        return Wanted(given.name, only)
     binary = parameters.flag(own, "binary_data", parameters.flag(options, "binary_data_output", False))
     region = parameters.text(own, "shared_memory_region")
     offset, size = (parameters.whole(own, f"shared_memory_{name}") for name in ("offset", "byte_size"))

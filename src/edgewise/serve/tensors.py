@@ -40,7 +40,7 @@ def _extension() -> Any:
 _kernel = _extension()
 _KNOWN: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for name, dtype in DTYPES.items() if name != "BF16"}
 
-# numpy writes a type's name anew whenever it is asked for it, which took a twentieth of a small request.
+# numpy writes a type's name anew whenever it is asked for it.
 _NAMED: dict[Any, str] = dict(DATATYPES)  # by name, and by type
 
 

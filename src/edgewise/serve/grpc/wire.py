@@ -150,7 +150,7 @@ def put(contents: Any, datatype: str, array: np.ndarray) -> None:
     field = _CONTENTS[datatype]
     number = contents.DESCRIPTOR.fields_by_name[field].number
     if array.dtype.kind in "fb":
-        # A packed field of these is their bytes; element by element it would be 3,300 µs for 150 kB, and this is 13.
+        # A packed field of these is their bytes, which are taken whole, and not element by element.
         data = tensors.to_bytes(array)
         contents.MergeFromString(b"".join((bytes([number << 3 | 2]), _encoded(len(data)), data)))
     elif array.dtype.kind == "O":
