@@ -1,9 +1,10 @@
 """Twice as many requests as a server can answer, at random moments, each with a deadline: how many of those that it took are in time.
 
-    python benchmarks/serve/deadlines.py [--seconds 60] [--models lone,shared]
+    python benchmarks/serve/deadlines.py [--seconds 60] [--models lone,shared,quick]
 
 `edgewise serve` on one core, an open loop of clients (Poisson) on the other. Two models of some milliseconds: one whose requests are run
-one by one, and one bound by its weights, whose requests share calls. Capacity is what the same server answers when many clients each ask
+one by one, and one bound by its weights, whose requests share calls; and one of a millisecond, whose refusals cost as much as a good part
+of a call. Capacity is what the same server answers when many clients each ask
 as soon as they are answered, before and after. A deadline is eight calls away.
 
 Beside it, the same server with the simulator's reference policy in place of its own (`scheduling.reference`, switched in by this script
@@ -39,12 +40,16 @@ CALLS = 8  # of the model's best size, in a deadline
 PROMPT_S = 5e-3
 QUEUE = 256
 POLICIES = ("edgewise", "FIFO", "FIFO that drops the late")
-WIDTH = {"lone": 512, "shared": 2048}
+WIDTH = {"lone": 512, "shared": 4096, "quick": 512}
 
 
 def models(names: list[str]) -> dict[str, Graph]:
-    """lone: its batch axis is 1, so that nothing can be shared. shared: 64 MB of weights, read once for all rows of a call."""
-    made = {"lone": lambda: chain(16, WIDTH["lone"], batch=1), "shared": lambda: chain(4, WIDTH["shared"], seed=1)}
+    """lone, quick: their batch axis is 1, so that nothing can be shared. shared: 128 MB of weights, read once for all rows of a call."""
+    made = {
+        "lone": lambda: chain(64, WIDTH["lone"], batch=1),
+        "shared": lambda: chain(2, WIDTH["shared"], seed=1),
+        "quick": lambda: chain(16, WIDTH["quick"], batch=1),
+    }
     return {name: made[name]() for name in names}
 
 
@@ -176,7 +181,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
     parser.add_argument("--capacity-seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, default=64, help="that saturate it, to find its capacity")
-    parser.add_argument("--models", default="lone,shared")
+    parser.add_argument("--models", default="lone,shared,quick")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="record nothing")
     given = parser.parse_args()
