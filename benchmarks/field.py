@@ -19,7 +19,7 @@ from common import record
 
 ROOT = Path(__file__).parents[1]
 SERVER = ("serve", "grpc")
-EXTRAS = ("keys", "text", "litert", "parquet", "openvino")
+EXTRAS = ("keys", "otel", "text", "litert", "parquet", "openvino")
 
 
 def megabytes(folder: Path) -> float:
