@@ -27,7 +27,7 @@ from onnx import TensorProto, helper
 ROOT = Path(__file__).parents[1]
 SERVER = ("serve", "grpc")
 PORT = 18_431
-EXTRAS = ("keys", "text", "litert", "parquet", "openvino")
+EXTRAS = ("keys", "otel", "text", "litert", "parquet", "openvino")
 
 
 def megabytes(folder: Path) -> float:

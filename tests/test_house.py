@@ -47,6 +47,7 @@ NOT_IN_THE_FIELD = (
     "grpc",
     "grpc_health",
     "grpc_reflection",
+    "opentelemetry",
 )
 WORKSHOP = ("rows", "tasks", "models", "steps", "checkpoint", "train", "compress", "export", "recipe", "search", "fitting", "tuning")
 LONGEST = 400

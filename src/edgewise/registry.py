@@ -56,6 +56,7 @@ EXTRAS: dict[str, str] = {
     "grpc": "grpc",
     "grpc_health": "grpc",
     "grpc_reflection": "grpc",
+    "opentelemetry": "otel",
     "tokenizers": "text",
     "pyarrow": "parquet",
     "torch": "workshop",

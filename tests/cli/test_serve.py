@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,28 @@ def models(tmp_path: Path) -> Path:
     (tmp_path / "models" / "mlp" / "1").mkdir(parents=True)
     onnx.save(model, tmp_path / "models" / "mlp" / "1" / "model.onnx")
     return tmp_path / "models"
+
+
+def test_traces_go_where_they_are_told_to(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs opentelemetry: pip install 'edgewise[otel]'")
+    got: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        with served(str(models), "--otlp", f"http://127.0.0.1:{collector.server_address[1]}") as address:
+            ask(address, "/v2/models/mlp")
+        collector.shutdown()  # what waited was sent before the server ended
+    assert got and {path for path, _ in got} == {"/v1/traces"} and any(b"GET /v2/models/{model}" in data for _, data in got)
+    with pytest.raises(SystemExit):
+        cli.main(["serve", str(models), "--otlp", "collector"])
+    assert "http://collector:4318" in capsys.readouterr().err
 
 
 def test_a_folder_is_served(models: Path, tmp_path: Path) -> None:

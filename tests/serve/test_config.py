@@ -9,7 +9,7 @@ import pytest
 
 from edgewise.errors import InvalidInput
 from edgewise.serve import config
-from edgewise.serve.config import Server, Tls
+from edgewise.serve.config import Server, Tls, Tracing
 from edgewise.serve.starting import host_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
@@ -20,6 +20,7 @@ def test_what_the_docs_show_is_understood() -> None:
     file = config.parse(text)
     assert file.server.hosts == ("camera.local",) and file.server.body == 64 << 20 and file.server.linger_s == 5.0
     assert file.server.tls == Tls(Path("cert.pem"), Path("key.pem")) and file.server.keys == Path("keys.toml")
+    assert file.server.tracing == Tracing("http://collector:4318", 0.1)
     assert file.server.limits.concurrent == 16 and file.server.patience.head_s == 10
     told = host_settings(file.host, file.models, "serve.toml")
     assert told.memory_bytes == 256_000_000 and told.cores == 2

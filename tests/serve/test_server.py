@@ -7,12 +7,10 @@ import gc
 import json
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import pytest
 
 from edgewise.errors import InvalidInput
 from edgewise.serve import keys, server
+from edgewise.serve.certificates import Certificates
 from edgewise.serve.config import Server, Tls
 from edgewise.serve.connections import Patience
 from edgewise.testing.exchanges import BODY, INFER, answered, asked, dial, post
@@ -223,49 +222,9 @@ def test_sigterm_drains_and_ends_with_zero() -> None:
         process.wait()
 
 
-def certificate(folder: Path, name: str, signer: tuple[Any, Any] | None = None) -> tuple[Path, Path, tuple[Any, Any]]:
-    """A certificate and its key as PEM files; its own unless signed."""
-    pytest.importorskip("cryptography")
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(signer[0].subject if signer else subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
-    )  # fmt: skip
-    made = builder.sign(signer[1] if signer else key, hashes.SHA256())
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return *paths, (made, key)
-
-
-def test_tls_and_certificates_of_clients(serving: Callable[..., Any], tmp_path: Path) -> None:
-    pem, key, authority = certificate(tmp_path, "server")
-    theirs, their_key, _ = certificate(tmp_path, "camera", authority)
-    port = serving(FakeHost({"echo": identity()}), Server(tls=Tls(pem, key))).port
-    knows = ssl.create_default_context(cafile=str(pem))
-    with knows.wrap_socket(dial(port), server_hostname="localhost") as connection:
-        assert asked(connection, post(INFER))[0] == 200
-    strict = serving(FakeHost({"echo": identity()}), Server(tls=Tls(pem, key, pem))).port
-    with pytest.raises(OSError), knows.wrap_socket(dial(strict), server_hostname="localhost") as connection:
-        if asked(connection, post(INFER))[0] == 0:
-            raise OSError("closed")
-    knows.load_cert_chain(theirs, their_key)
-    with knows.wrap_socket(dial(strict), server_hostname="localhost") as connection:
-        assert asked(connection, post(INFER))[0] == 200
-
-
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="PEM"):
-        server.context(Tls(tmp_path / "a", tmp_path / "b"))
+        Certificates(Tls(tmp_path / "a", tmp_path / "b"))
     with server.listening("127.0.0.1", 0) as taken, pytest.raises(InvalidInput, match="something else"):
         server.listening("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InvalidInput, match="no address"):

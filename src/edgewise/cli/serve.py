@@ -46,6 +46,10 @@ def command(
         Path | None, typer.Option(help="All settings, of the server and of its models: a serve.toml.", metavar="FILE")
     ] = None,
     log: Annotated[str | None, typer.Option(help="How it logs: json, or plain for people (what a terminal gets).", metavar="FORM")] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option(help="Send traces to an OpenTelemetry collector, by OTLP over HTTP: http://collector:4318.", metavar="URL"),
+    ] = None,
     new_key: Annotated[
         str | None, typer.Option("--new-key", help="Make a key, show it once, add its hash to --keys, and end.", metavar="NAME")
     ] = None,
@@ -88,6 +92,9 @@ def command(
         told["tls"] = files.Tls(*tls, client_ca)
     elif client_ca is not None:
         raise InvalidInput("--client-ca asks clients for certificates, which needs TLS: give --tls cert.pem key.pem too")
+    if otlp is not None:
+        tracing = file.server.tracing
+        told["tracing"] = replace(tracing, otlp=otlp) if tracing else files.Tracing(otlp)
     if log not in (None, "json", "plain"):
         raise InvalidInput(f"--log {log}: give json or plain")
     server = replace(file.server, **{name: value for name, value in told.items() if value is not None})

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from edgewise.errors import InvalidInput
 from edgewise.serve.connections import Patience
@@ -46,6 +47,29 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    """otlp: the address of an OpenTelemetry collector that takes OTLP over HTTP, as http://collector:4318.
+
+    share: of requests whose client says nothing of a trace, how many are traced (0 to 1). What a client says (`traceparent`) counts first.
+    """
+
+    otlp: str
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        found = urlsplit(self.otlp)
+        if found.scheme not in ("http", "https") or not found.netloc or found.query or found.fragment:
+            raise InvalidInput(f"otlp={self.otlp!r}: give a collector's address for OTLP over HTTP, as http://collector:4318")
+        if not 0 <= self.share <= 1:
+            raise InvalidInput(f"share={self.share}: give a number from 0 to 1, as 0.1 for one request of ten")
+
+    @property
+    def address(self) -> str:
+        """Where spans go."""
+        return self.otlp if self.otlp.endswith("/v1/traces") else f"{self.otlp.rstrip('/')}/v1/traces"
+
+
+@dataclass(frozen=True)
 class Server:
     """Where it listens, and what it takes of anybody.
 
@@ -53,7 +77,7 @@ class Server:
     body: the most bytes of a request. keep_alive_s: an idle connection. linger_s: how long it goes on taking requests, unready, before it
     drains. drain_s: how long it then waits for those under way. grpc: whether it speaks gRPC too, where that is installed.
     shared_memory: whether clients on this machine may hand tensors over in it. log_requests: one line each. log: "json", or "plain" for
-    people.
+    people. tracing: where traces of requests go.
     """
 
     host: str = "127.0.0.1"
@@ -72,6 +96,7 @@ class Server:
     log: typing.Literal["json", "plain"] = "json"
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
+    tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("grpc_port", self.grpc_port)):

@@ -17,6 +17,7 @@ from edgewise.errors import InvalidInput
 from edgewise.host import Answer, Host, Request
 from edgewise.serve import describing, http, inference
 from edgewise.serve.access import Gate, bearer
+from edgewise.serve.certificates import Certificates
 from edgewise.serve.http import Application, Gone, Head, Receive, Reply, Scope, Send, json_reply, problem
 from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
@@ -24,6 +25,7 @@ from edgewise.serve.logs import say
 from edgewise.serve.parameters import digits
 from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
 from edgewise.serve.shared_memory import SharedMemory
+from edgewise.serve.tracing import Tracer
 from edgewise.serve.vitals import Vitals
 
 MOST_PREDICTIONS = 1000
@@ -33,7 +35,7 @@ MOST_PREDICTIONS = 1000
 class Served:
     """What the protocols share. hosts: names that a Host header may have; empty for any. body_bytes: the most of a request.
 
-    draining: set when the server is about to end; it is then no longer ready.
+    certificates: with TLS. tracer: where requests are traced. draining: set when the server is about to end; it is then no longer ready.
     """
 
     host: Host
@@ -43,6 +45,8 @@ class Served:
     hosts: frozenset[str] = frozenset()
     body_bytes: int = 64 << 20
     log_requests: bool = False
+    certificates: Certificates | None = None
+    tracer: Tracer | None = None
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 

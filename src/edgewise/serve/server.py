@@ -8,7 +8,6 @@ import functools
 import logging
 import signal
 import socket
-import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -18,8 +17,10 @@ import uvicorn
 
 from edgewise.errors import InvalidInput
 from edgewise.host import Host
+from edgewise.serve import tracing
 from edgewise.serve.access import Gate
-from edgewise.serve.config import Server, Tls
+from edgewise.serve.certificates import Certificates
+from edgewise.serve.config import Server
 from edgewise.serve.connections import Bodies, Connection, watch
 from edgewise.serve.direct import Direct
 from edgewise.serve.http import LOOPBACK, Application
@@ -27,6 +28,7 @@ from edgewise.serve.keys import KeyFile
 from edgewise.serve.logs import say
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
+from edgewise.serve.vitals import Vitals
 
 POLL_S = 1.0
 # Makes the host, and ends it: `async with open_host() as host`.
@@ -39,14 +41,16 @@ Page = Callable[[Served], Application]
 class Edge:
     """One server. open_host: see `OpenHost`. sides: started after the host and ended before it. page: what answers where REST has nothing.
 
-    Raises InvalidInput where it can't listen there, or keys or certificates can't be read.
+    Raises InvalidInput where it can't listen there, or keys or certificates can't be read; MissingExtra where traces can't be made.
     """
 
     def __init__(self, settings: Server, open_host: OpenHost, sides: Sequence[Side] = (), page: Page | None = None) -> None:
         self.settings = settings
         self._open_host, self._sides, self._page = open_host, sides, page
         self._keys = KeyFile(settings.keys, lambda text: say(text, level=logging.WARNING)) if settings.keys else None
-        self._tls = context(settings.tls) if settings.tls else None
+        self._certificates = Certificates(settings.tls) if settings.tls else None
+        if settings.tracing is not None:
+            tracing.need()
         self._server: uvicorn.Server | None = None
 
     def run(self, ready: Callable[[str], None] = lambda address: None) -> None:
@@ -66,6 +70,9 @@ class Edge:
     async def serve(self, listener: socket.socket, ready: Callable[[str], None] = lambda address: None) -> None:
         settings = self.settings
         async with AsyncExitStack() as stack:
+            tracer = tracing.Tracer(settings.tracing) if settings.tracing else None
+            if tracer is not None:
+                stack.push_async_callback(asyncio.to_thread, tracer.close)
             host = await stack.enter_async_context(self._open_host())
             memory = SharedMemory(enabled=settings.shared_memory)
             stack.callback(memory.close)
@@ -73,21 +80,24 @@ class Edge:
                 host,
                 Gate(self._keys, settings.limits),
                 memory,
+                Vitals(watch=tracer),
                 hosts=allowed(settings),
                 body_bytes=settings.body,
                 log_requests=settings.log_requests,
+                certificates=self._certificates,
+                tracer=tracer,
             )
             for side in self._sides:
                 await stack.enter_async_context(side(served))
             rest = Rest(served, self._page(served) if self._page else None)
-            config = self._config(Direct(rest))
-            config.app = rest
+            config = self._config(None if tracer else Direct(rest))  # a span is of what ASGI sees
+            config.app = tracer.rest(rest) if tracer else rest
             config.load()
-            config.ssl = self._tls
+            config.ssl = self._certificates.context if self._certificates else None
             self._server = Draining(config, served, settings.linger_s)
             tasks = [asyncio.create_task(self._poll()), asyncio.create_task(watch(self._server.server_state.connections))]
             try:
-                ready(address(listener, tls=self._tls is not None))
+                ready(address(listener, tls=self._certificates is not None))
                 await self._server.serve([listener])
             finally:
                 for task in tasks:
@@ -110,9 +120,11 @@ class Edge:
         )  # fmt: skip
 
     async def _poll(self) -> None:
-        while self._keys is not None:
+        files = [each for each in (self._keys, self._certificates) if each is not None]
+        while files:
             await asyncio.sleep(POLL_S)
-            await asyncio.to_thread(self._keys.poll)
+            for each in files:
+                await asyncio.to_thread(each.poll)
 
 
 class Draining(uvicorn.Server):
@@ -181,21 +193,6 @@ def allowed(settings: Server) -> frozenset[str]:
         return frozenset()
     own = () if settings.loopback else (socket.gethostname(), f"{socket.gethostname()}.local")
     return frozenset(name.lower() for name in (*LOOPBACK, *own, settings.host, *settings.hosts))
-
-
-def context(tls: Tls) -> ssl.SSLContext:
-    """TLS 1.2 and later; with `clients`, nobody gets in without a certificate that these signed. Raises InvalidInput."""
-    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    found.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        found.load_cert_chain(tls.certificate, tls.key)
-        if tls.clients is not None:
-            found.load_verify_locations(tls.clients)
-            found.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(str(path) for path in (tls.certificate, tls.key, tls.clients) if path is not None)
-        raise InvalidInput(f"can't use {names}: {error}; give PEM files, the certificate's key unencrypted") from error
-    return found
 
 
 def exposure(settings: Server) -> str:

@@ -79,15 +79,7 @@ def speaks_grpc(server: Server) -> bool:
 def _grpc(server: Server) -> Side:
     from edgewise.serve import grpc
 
-    tls = server.tls
-    told = grpc.Settings(
-        host=server.host,
-        port=server.grpc_port,
-        message_bytes=server.body,
-        certificate=tls.certificate if tls else None,
-        key=tls.key if tls else None,
-        clients=tls.clients if tls else None,
-    )
+    told = grpc.Settings(host=server.host, port=server.grpc_port, message_bytes=server.body)
     return grpc.side(told, server.drain_s)
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from edgewise.host import Answer, Late, NoModel, Refused
 from edgewise.serve.problems import Forbidden, TooMany, Unauthorized
@@ -135,17 +135,25 @@ class Recent:
         return sum(rows * count for rows, count in self.rows.items()) / total if total else None
 
 
-def _outcome(error: BaseException) -> Outcome:
+def outcome(error: BaseException) -> Outcome:
     if isinstance(error, Refused | TooMany):
         return "refused"
     return "late" if isinstance(error, Late) else "fail"
 
 
+class Watch(Protocol):
+    """Who hears of every end of a request too, as it comes (`tracing.Tracer`)."""
+
+    def answered(self, answer: Answer) -> None: ...
+
+    def failed(self, model: str, version: str, error: BaseException) -> None: ...
+
+
 class Vitals:
     """Of one event loop, as all that `serve` does. clock: seconds, monotonic."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, window_s: int = WINDOW_S) -> None:
-        self._clock, self._window = clock, window_s
+    def __init__(self, clock: Callable[[], float] = time.monotonic, window_s: int = WINDOW_S, watch: Watch | None = None) -> None:
+        self._clock, self._window, self._watch = clock, window_s, watch
         self._began = clock()
         self._kept: dict[tuple[str, str], _Window] = {}
         self._p99s_ms: dict[int, float | None] = {}
@@ -172,11 +180,15 @@ class Vitals:
     def answered(self, answer: Answer, seconds: float) -> None:
         """A request was answered, `seconds` after it was read."""
         self.finished(answer.model, answer.version, "success", seconds, queued_s=answer.queued_s, rows=answer.rows, cached=answer.cached)
+        if self._watch is not None:
+            self._watch.answered(answer)
 
     def failed(self, model: str, version: str, error: BaseException, seconds: float) -> None:
         """A request ended with `error`. One for a model that isn't there, without a key, or given up by its client, is nobody's."""
         if not isinstance(error, NoModel | Unauthorized | Forbidden | asyncio.CancelledError):
-            self.finished(model, version, _outcome(error), seconds)
+            self.finished(model, version, outcome(error), seconds)
+        if self._watch is not None:
+            self._watch.failed(model, version, error)
 
     def versions(self, model: str) -> tuple[str, ...]:
         """Those with requests in the window, sorted; "" among them where some were refused before a version was found."""

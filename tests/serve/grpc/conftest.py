@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from edgewise.serve.access import Gate
+from edgewise.serve.certificates import Certificates
+from edgewise.serve.config import Tls
 from edgewise.serve.rest import Served
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.testing.hosts import FakeHost, FakeModel, identity
@@ -78,15 +80,16 @@ def turning() -> asyncio.AbstractEventLoop:
 
 @pytest.fixture
 def serve(turning: asyncio.AbstractEventLoop) -> Iterator[Serve]:
-    """Starts servers; keywords are those of `Settings`, `gate` besides."""
+    """Starts servers; keywords are those of `Settings`, `gate` and `tls` besides."""
     from edgewise.serve.grpc import GrpcServer, Settings
 
     loop = turning
     started: list[Running] = []
 
-    def start(gate: Gate | None = None, shared: bool = False, folder: Any = None, **settings: Any) -> Running:
+    def start(gate: Gate | None = None, shared: bool = False, folder: Any = None, tls: Tls | None = None, **settings: Any) -> Running:
         memory, host = SharedMemory(enabled=shared, **({"folder": folder} if folder else {})), FakeHost(models())
-        made = Running(host, Served(host, gate or Gate(None), memory), loop)
+        served = Served(host, gate or Gate(None), memory, certificates=Certificates(tls) if tls else None)
+        made = Running(host, served, loop)
 
         async def begin() -> tuple[Any, int]:
             server = GrpcServer(made.served, Settings(**{"port": 0, **settings}))

@@ -373,13 +373,6 @@ def test_a_port_that_is_taken_is_told(serve: Any, running: Any) -> None:
         serve(port=running.port)
 
 
-def test_settings_that_do_not_go_together() -> None:
-    with pytest.raises(InvalidInput, match="give both"):
-        Settings(certificate=Path("cert.pem"))
-    with pytest.raises(InvalidInput, match="over TLS"):
-        Settings(clients=Path("ca.pem"))
-
-
 def eventually(condition: Any) -> None:
     until = time.monotonic() + 10
     while not condition():

@@ -10,11 +10,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgewise import registry
 from edgewise.errors import InvalidInput
+from edgewise.serve.certificates import Pem
 from edgewise.serve.grpc.descriptors import METHODS, SERVICE, message, pool
 from edgewise.serve.grpc.service import Service
 from edgewise.serve.logs import say
@@ -25,28 +25,17 @@ KEEPALIVE_MS = 60_000
 METADATA_BYTES = 16_384
 LOOK_S = 0.02
 SENDING_S = 0.25  # for the last answers to leave
+HEALTH = ("ServerLive", "ServerReady")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """port: 0 for a free one. message_bytes: the most that a message may have, either way. concurrent: RPCs at a time, of all clients.
-
-    certificate, key: PEM files, for TLS. clients: PEM file of authorities whose clients alone are let in (mutual TLS).
-    """
+    """port: 0 for a free one. message_bytes: the most that a message may have, either way. concurrent: RPCs at a time, of all clients."""
 
     host: str = "127.0.0.1"
     port: int = 8081
     message_bytes: int = 64 << 20
     concurrent: int = 1000
-    certificate: Path | None = None
-    key: Path | None = None
-    clients: Path | None = None
-
-    def __post_init__(self) -> None:
-        if (self.certificate is None) != (self.key is None):
-            raise InvalidInput("TLS needs a certificate and its key: give both, as cert.pem key.pem")
-        if self.clients is not None and self.certificate is None:
-            raise InvalidInput("clients' certificates are only asked for over TLS: give the server's certificate and its key too")
 
 
 def side(settings: Settings, drain_s: float = 30.0) -> Callable[[Served], AbstractAsyncContextManager[None]]:
@@ -60,7 +49,7 @@ def side(settings: Settings, drain_s: float = 30.0) -> Callable[[Served], Abstra
     async def standing(served: Served) -> AsyncIterator[None]:
         server = GrpcServer(served, settings)
         port = await server.start()
-        say("gRPC listens", host=settings.host, port=port, tls=settings.certificate is not None)
+        say("gRPC listens", host=settings.host, port=port, tls=served.certificates is not None)
         watching = asyncio.create_task(server.unready())
         try:
             yield
@@ -134,12 +123,16 @@ class GrpcServer:
         await self._server.stop(min(grace_s, SENDING_S))
 
     def _handlers(self, grpc: Any) -> dict[str, Any]:
+        tracer = self._served.tracer
+        infer = tracer.rpc(SERVICE, "ModelInfer", self._service.infer) if tracer else self._service.infer
         found = {
-            "ModelInfer": grpc.unary_unary_rpc_method_handler(self._service.infer),
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(infer),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._service.stream),
         }
         for name, method in self._service.methods().items():
             read, written = message(f"{name}Request").FromString, message(f"{name}Response").SerializeToString
+            if tracer and name not in HEALTH:
+                method = tracer.rpc(SERVICE, name, method)
             found[name] = grpc.unary_unary_rpc_method_handler(method, request_deserializer=read, response_serializer=written)
         assert set(found) == set(METHODS)
         return found
@@ -158,17 +151,22 @@ class GrpcServer:
     def _bound(self, server: Any, address: str) -> int:
         import grpc
 
-        certificate, key, clients = self._settings.certificate, self._settings.key, self._settings.clients
-        if certificate is None or key is None:
+        certificates = self._served.certificates
+        if certificates is None:
             return int(server.add_insecure_port(address))
-        pair = (_read(key), _read(certificate))
-        roots = _read(clients) if clients else None
-        credentials = grpc.ssl_server_credentials([pair], root_certificates=roots, require_client_auth=roots is not None)
+        given = certificates.pem
+
+        def configured(pem: Pem) -> Any:
+            return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], pem.clients)
+
+        def renewed() -> Any:
+            """grpc asks before every handshake, in threads of its own; None leaves it with what it has."""
+            nonlocal given
+            now = certificates.pem
+            if now is given:
+                return None
+            given = now
+            return configured(now)
+
+        credentials = grpc.dynamic_ssl_server_credentials(configured(given), renewed, given.clients is not None)
         return int(server.add_secure_port(address, credentials))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"can't read {path}: {error.strerror}") from error

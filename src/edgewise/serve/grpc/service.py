@@ -17,7 +17,7 @@ from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.serve import describing
 from edgewise.serve.access import bearer
 from edgewise.serve.grpc import inference, wire
-from edgewise.serve.grpc.descriptors import message
+from edgewise.serve.grpc.descriptors import SERVICE, message
 from edgewise.serve.keys import Client, Scope
 from edgewise.serve.logs import say
 from edgewise.serve.problems import told
@@ -41,7 +41,8 @@ class Service:
 
     def __init__(self, served: Served, codes: Any) -> None:
         self._host, self._gate, self._memory, self._vitals = served.host, served.gate, served.memory, served.vitals
-        self._draining, self._codes = served.draining, codes
+        self._draining, self._tracer, self._codes = served.draining, served.tracer, codes
+        self._each = self._tracer.rpc(SERVICE, "ModelStreamInfer", self._streamed) if self._tracer else self._streamed
         self.under_way = 0  # requests that were taken and have no answer yet
 
     def methods(self) -> dict[str, Method]:
@@ -81,7 +82,7 @@ class Service:
 
         async def take(group: asyncio.TaskGroup) -> None:
             async for data in requests:
-                await waiting.put(group.create_task(self._streamed(data, client, context.time_remaining())))
+                await waiting.put(group.create_task(self._each(data, context, client)))
             await waiting.put(None)
 
         async with asyncio.TaskGroup() as group:
@@ -90,10 +91,12 @@ class Service:
                 await context.write(await task)
             await taking
 
-    async def _streamed(self, data: bytes, client: Client, left_s: float | None) -> bytes:
+    async def _streamed(self, data: bytes, context: Any, client: Client) -> bytes:
         try:
-            return wire.streamed(await self._inferred(data, client, left_s))
+            return wire.streamed(await self._inferred(data, client, context.time_remaining()))
         except Exception as error:  # one request's error is an answer: the stream goes on
+            if self._tracer is not None:
+                self._tracer.refused(error)
             return wire.stream_error(self._words(error), data)
 
     async def _inferred(self, data: bytes, client: Client, left_s: float | None) -> bytes:
@@ -150,6 +153,8 @@ class Service:
         return self._gate.client(key, address_of(context.peer()), scope)
 
     async def _abort(self, context: Any, error: Exception) -> None:
+        if self._tracer is not None:
+            self._tracer.refused(error)
         how = told(error)
         code = self._codes[how.grpc]
         words = self._words(error)
