@@ -98,7 +98,8 @@ class Backend(Protocol):
     """An engine that can load a graph. Implementations live in `edgewise.backends`, nothing else asks for their names.
 
     One that can't read ONNX has an attribute `form` besides, the name of the form that it loads (`backends.form` says "onnx" for others).
-    One that compiles for shapes, so that open axes cost it time in every call, has `compiles = True`.
+    One that compiles for shapes, so that open axes cost it time in every call, has `compiles = True`. One whose runners can share a model's
+    weights has `load_all(model, executions)`.
     """
 
     @property

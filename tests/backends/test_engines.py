@@ -106,3 +106,36 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
+@pytest.mark.skipif("openvino" not in backends.installed(), reason="openvino isn't installed")
+def test_openvino_shares_the_weights_as_they_came_among_graphs_of_several_shapes() -> None:
+    story = """
+import numpy as np
+from edgewise import backends
+from edgewise.host import memory
+from edgewise.testing import graphs
+from edgewise.types import Execution
+
+weights = {"w": np.random.default_rng(0).standard_normal((1024, 4096), dtype=np.float32)}  # 16 MB
+model = graphs.build([("MatMul", ["x", "w"], ["y"])], {"x": ("batch", 1024)}, {"y": ("batch", 4096)}, weights).SerializeToString()
+executions = [Execution("openvino", options={"batch": str(rows)} if rows else {}) for rows in (1, 2, 3, 0)]
+inputs = [{"x": np.ones((rows or 5, 1024), np.float32)} for rows in (1, 2, 3, 0)]
+memory.keep_apart()
+backends.load(model, executions[0]).close()
+
+def taken(load):
+    memory.give_back()
+    before = memory.rss_bytes()
+    runners = load()
+    answers = [runner.run(given)["y"] for runner, given in zip(runners, inputs)]
+    memory.give_back()
+    return memory.rss_bytes() - before, answers, runners
+
+together, answers, kept = taken(lambda: backends.load_all(model, executions))
+apart, expected, others = taken(lambda: [backends.load(model, execution) for execution in executions])
+assert all((one == other).all() for one, other in zip(answers, expected))
+assert together < apart - (2 << 24), (together, apart)
+"""
+    done = subprocess.run([sys.executable, "-c", story], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

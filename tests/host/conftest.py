@@ -112,7 +112,7 @@ class FakeRunner:
         if np.isnan(x).any():
             raise ValueError("not a number")
         self._model.calls.append(len(x))
-        self._workers.took += self._model.seconds(len(x))
+        self._workers.spend(self._model.seconds(len(x)))
         return self._model.answer(inputs) if self._model.answer else {"y": x * 2 + self._model.plus, "z": x + 1}
 
     def close(self) -> None:
@@ -126,14 +126,25 @@ class FakeWorkers:
     def __init__(self, loop: FakeTimeLoop) -> None:
         self._loop = loop
         self.took = 0.0
-        self.running = self.most = 0
+        self.running = self.most = self.started = 0
+        self._inside = False
+
+    def spend(self, seconds: float) -> None:
+        """Of a call: here, or in the loop itself."""
+        if self._inside:
+            self.took += seconds
+        else:
+            self._loop.now += seconds
 
     def start(self, work: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
-        self.took = 0.0
+        self.took, self._inside = 0.0, True
         try:
             result, error = work(), None
+            result.seconds = self.took
         except Exception as raised:
             result, error = None, raised
+        self._inside = False
+        self.started += 1
         self.running += 1
         self.most = max(self.most, self.running)
 

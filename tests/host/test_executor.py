@@ -12,7 +12,7 @@ import pytest
 
 from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.host.hosting import LocalHost
-from edgewise.host.requests import Answer, Late, NoModel, Refused
+from edgewise.host.requests import Answer, Late, NoModel, Refused, Request
 from edgewise.host.settings import ModelSettings
 from edgewise.types import Execution, Inputs, Outputs, Signature, TensorSpec
 
@@ -327,6 +327,172 @@ def test_short_calls_that_gain_by_sharing_wait_for_the_end_of_the_turn(hosted: S
     answers = hosted(tell, inline_ms=0.3)
     assert all((answer.outputs["y"] == 2 * i).all() for i, answer in enumerate(answers))
     assert max(model.calls) == 8
+
+
+def test_what_holds_the_loop_up_goes_to_threads_until_it_was_short_there_for_a_while(hosted: Story) -> None:
+    takes = {"s": 0.0001}
+    hosted.model("m", lambda rows: takes["s"], rows=None)
+
+    async def tell(host: LocalHost) -> list[int]:
+        async def in_threads(count: int) -> int:
+            before = hosted.workers.started
+            for i in range(count):
+                await host.infer(asked("m", i))
+                await asyncio.sleep(0)
+            return hosted.workers.started - before
+
+        await host.infer(asked("m"))
+        found = [await in_threads(20)]
+        takes["s"] = 0.001
+        await in_threads(4)
+        found.append(await in_threads(300))
+        takes["s"] = 0.0001
+        await in_threads(400)  # of calls that run alone, the schedule hears of one in eight
+        return [*found, await in_threads(20)]
+
+    assert hosted(tell, inline_ms=0.3) == [0, 300, 0]
+
+
+def test_one_short_call_in_a_thread_is_not_enough(hosted: Story) -> None:
+    """Its pace, which short calls had made, would have brought it back with the first call that is told of."""
+    takes = {"s": 0.0001}
+    hosted.model("m", lambda rows: takes["s"], rows=None)
+
+    async def tell(host: LocalHost) -> int:
+        await host.infer(asked("m"))
+        takes["s"] = 0.001
+        for i in range(4):
+            await host.infer(asked("m", i))
+            await asyncio.sleep(0)
+        takes["s"] = 0.0001
+        before = hosted.workers.started
+        for i in range(32):
+            await host.infer(asked("m", i))
+        return hosted.workers.started - before
+
+    assert hosted(tell, inline_ms=0.3) == 32
+
+
+def test_calls_that_others_share_leave_the_loop_too_where_they_hold_it_up(hosted: Story) -> None:
+    takes = {"s": 0.0001}
+    hosted.model("m", lambda rows: takes["s"])
+
+    async def tell(host: LocalHost) -> int:
+        await host.infer(asked("m"))
+        takes["s"] = 0.02
+        for i in range(4):
+            await host.infer(asked("m", i))
+            await asyncio.sleep(0)
+        before = hosted.workers.started
+        for i in range(10):
+            await host.infer(asked("m", i))
+            await asyncio.sleep(0)
+        return hosted.workers.started - before
+
+    assert hosted(tell, inline_ms=0.3) == 10
+
+
+def test_one_slow_model_sends_no_other_to_threads(hosted: Story) -> None:
+    takes = {"s": 0.0001}
+    hosted.model("slow", lambda rows: takes["s"], rows=None)
+    hosted.model("fast", lambda rows: 0.0001, rows=None)
+
+    async def tell(host: LocalHost) -> list[int]:
+        await outcomes(*(host.infer(asked(name)) for name in ("slow", "fast")))
+        takes["s"] = 0.001
+        found = []
+        for name in ["slow"] * 3 + ["fast"] * 2 + ["slow"] * 4 + ["fast"] * 4:
+            before = hosted.workers.started
+            await host.infer(asked(name))
+            await asyncio.sleep(0)
+            found.append(hosted.workers.started - before)
+        return found
+
+    assert hosted(tell, inline_ms=0.3) == [0] * 5 + [0, 1, 1, 1] + [0] * 4
+
+
+@pytest.mark.parametrize("inline_ms", [0, 200])
+def test_a_forecast_that_became_wrong_is_found_out_though_every_deadline_is_below_it(hosted: Story, inline_ms: float) -> None:
+    takes = {"s": 0.1}
+    hosted.model("m", lambda rows: takes["s"], rows=None)
+
+    async def tell(host: LocalHost) -> list[Any]:
+        await host.infer(asked("m"))
+        takes["s"] = 0.01
+        found = []
+        for i in range(100):
+            found += await outcomes(host.infer(asked("m", i, deadline=hosted.loop.time() + 0.05)))
+            await asyncio.sleep(0)
+        return found
+
+    assert all(isinstance(answer, Answer) for answer in hosted(tell, inline_ms=inline_ms))
+
+
+def test_a_forecast_that_holds_is_tried_ever_less(hosted: Story) -> None:
+    hosted.model("m", lambda rows: 0.1, rows=None)
+
+    async def tell(host: LocalHost) -> tuple[list[float], list[Any], float]:
+        await host.infer(asked("m"))
+        began, tried, found = hosted.loop.time(), [], []
+        for i in range(1200):
+            calls = hosted.workers.started
+            found += await outcomes(host.infer(asked("m", i, deadline=hosted.loop.time() + 0.05)))
+            if hosted.workers.started > calls:
+                tried.append(round(hosted.loop.time() - began))
+            await asyncio.sleep(0.1)
+        return tried, found, host._executor.state.caution
+
+    tried, found, caution = hosted(tell)
+    assert len(tried) == 7 and tried[:4] == [0, 1, 3, 8]
+    assert [type(one) for one in found].count(Refused) == 1200 - 7 and [type(one) for one in found].count(Late) == 7
+    assert caution == 1.0  # nobody was promised that these would be in time
+
+
+def test_shapes_that_take_less_than_the_curve_of_others_says_are_not_refused_for_ever(hosted: Story) -> None:
+    signature = Signature((TensorSpec("x", ("batch", "n"), "float32"),), SIGNATURE.outputs)
+    model = hosted.model("m", lambda rows: 0.01, rows=None, signature=signature)
+
+    async def tell(host: LocalHost) -> tuple[list[Any], float]:
+        await host.infer(Request("m", {"x": np.ones((1, 32), np.float32)}))
+        found = []
+        for _ in range(80):
+            wide = Request("m", {"x": np.ones((1, 32 * 16), np.float32)}, deadline=hosted.loop.time() + 0.05)
+            found += await outcomes(host.infer(wide))
+        return found, host._executor.pace(host._models.find("m"))
+
+    found, pace = hosted(tell)
+    assert all(isinstance(answer, Answer) for answer in found) and len(model.calls) == 81
+    assert pace == pytest.approx(1.0)  # of the shapes that were measured, which is what the curve on the shelf is corrected by
+
+
+def test_nothing_is_tried_while_somebody_waits_or_runs(hosted: Story) -> None:
+    hosted.model("m", lambda rows: 0.1, rows=None)
+
+    async def tell(host: LocalHost) -> list[Any]:
+        await host.infer(asked("m"))
+        now = hosted.loop.time()
+        promised = [asyncio.ensure_future(host.infer(asked("m", deadline=now + 0.25))) for _ in range(2)]
+        await asyncio.sleep(0.001)
+        found = await outcomes(host.infer(asked("m", deadline=hosted.loop.time() + 0.05)))
+        return [*found, *await outcomes(*promised)]
+
+    assert [type(one) for one in hosted(tell)] == [Refused, Answer, Answer]
+
+
+def test_who_is_refused_since_its_model_is_away_finds_it_there_later(hosted: Story) -> None:
+    hosted.model("m", lambda rows: 0.01, rows=None)
+
+    async def tell(host: LocalHost) -> tuple[list[Any], list[Any]]:
+        await host.infer(asked("m"))
+        place = host._models.find("m").place
+        await host._residency.drop(place)
+        place.reload_s = 5.0
+        first = await outcomes(host.infer(asked("m", deadline=hosted.loop.time() + 0.1)))
+        await host._residency.settled()
+        return first, await outcomes(host.infer(asked("m", deadline=hosted.loop.time() + 0.1)))
+
+    first, later = hosted(tell)
+    assert isinstance(first[0], Refused) and "has to be loaded first" in str(first[0]) and isinstance(later[0], Answer)
 
 
 def test_statistics_add_up(hosted: Story) -> None:

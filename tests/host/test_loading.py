@@ -104,3 +104,22 @@ def test_inputs_that_do_not_fit_are_told_as_ever(loads: list[Execution]) -> None
         with pytest.raises(backends.InvalidInput, match="input"):
             runner.run(wrong)  # type: ignore[arg-type]
     runner.close()
+
+
+def test_graphs_of_fixed_shapes_are_loaded_with_the_open_one_where_the_engine_shares_weights(
+    loads: list[Execution], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+
+    def load_all(self: Any, model: bytes, executions: list[Execution]) -> list[Runner]:
+        together.append(len(executions))
+        return [backends.load(model, execution) for execution in executions]
+
+    monkeypatch.setattr(type(backends.get("onnxruntime")), "load_all", load_all, raising=False)
+    runner = Runners(texts(), eager=True)
+    assert together == [3] and [one.options.get("axes") for one in loads] == ["tokens=4", "tokens=8", None]
+    alone = Runners(texts())
+    for rows, tokens in ((1, 4), (1, 8), (2, 5)):
+        np.testing.assert_array_equal(runner.run(fed(rows, tokens))["scores"], alone.run(fed(rows, tokens))["scores"])
+    assert len(loads) == 6  # three of each: none of the first ones was loaded again
+    runner.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def test_what_is_needed_is_known_by_the_best_of_witnesses() -> None:
     guess = memory.needed(facts, hint=None, learned=None, instances=1)
     assert guess.kept > 100 << 20 and guess.peak > guess.kept and "estimated" in guess.source
     assert memory.needed(facts, hint=None, learned=None, instances=2).peak > guess.peak + (100 << 20)
+    for one in (facts, recorded):
+        alone = memory.needed(one, hint=None, learned=None, instances=1)
+        assert memory.needed(replace(one, shapes=2), hint=None, learned=None, instances=1).kept > alone.kept + (200 << 20)
 
 
 def test_threads_hand_back_results_and_errors_in_the_loop() -> None:

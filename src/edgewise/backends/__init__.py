@@ -15,7 +15,7 @@ from edgewise.devices import multiplies_bf16
 from edgewise.errors import InvalidInput
 from edgewise.types import Backend, Execution, Inputs, Runner
 
-__all__ = ["ONNX", "compiles", "first_taking", "form", "get", "installed", "load", "plain", "precisions", "taking"]
+__all__ = ["ONNX", "compiles", "first_taking", "form", "get", "installed", "load", "load_all", "plain", "precisions", "taking"]
 
 ONNX = "onnx"  # the form that a graph is
 
@@ -77,3 +77,21 @@ def load(model: bytes, execution: Execution) -> Runner:
     if execution.threads < 1:
         raise InvalidInput(f"threads={execution.threads}: give 1 or more")
     return get(execution.backend).load(model, execution)
+
+
+def load_all(model: bytes, executions: Sequence[Execution]) -> list[Runner]:
+    """`model` under each of these executions, which differ in options alone; all of them, or none. Raises as `load` does.
+
+    Where the engine can, they share the weights as they came; what it lays out for its kernels is each one's own.
+    """
+    together = getattr(get(executions[0].backend), "load_all", None) if len(executions) > 1 else None
+    if together is not None and all(execution.threads >= 1 for execution in executions):
+        return list(together(model, executions))
+    loaded: list[Runner] = []
+    try:
+        loaded.extend(load(model, execution) for execution in executions)  # what was loaded is in there, should another fail
+    except BaseException:
+        for runner in loaded:
+            runner.close()
+        raise
+    return loaded

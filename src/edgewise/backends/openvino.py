@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -47,31 +48,42 @@ class OpenVino:
 
     def load(self, model: bytes, execution: Execution) -> Runner:
         """Raises InvalidModel when the engine refuses the graph, InvalidInput for an option or a thread count that it doesn't have."""
-        signatures.checked(self.name, execution, self.precisions(), OPTIONS)
+        return self.load_all(model, [execution])[0]
+
+    def load_all(self, model: bytes, executions: Sequence[Execution]) -> list[Runner]:
+        """The same, under each of these executions. The graph is read once: its clones have their shapes alone to themselves, and share its
+        constants, of which every compiled model keeps what its kernels take as it came."""
+        for execution in executions:
+            signatures.checked(self.name, execution, self.precisions(), OPTIONS)
+            group = execution.options.get("dynamic_quantization", "0")
+            if not group.isdigit():
+                raise InvalidInput(f"{self.name} option dynamic_quantization={group!r}: give a group size, or 0 for none")
         engine = _engine()
-        group = execution.options.get("dynamic_quantization", "0")
-        if not group.isdigit():
-            raise InvalidInput(f"{self.name} option dynamic_quantization={group!r}: give a group size, or 0 for none")
         try:
             signature = signatures.read(model)
         except InvalidModel as error:
             raise InvalidModel(f"{self.name} can't load the model: {error}") from error
-        axes = signatures.fixed_axes(signature, execution)
-        fixed = signatures.with_axes(signature, axes)
+        fixed = [signatures.fixed_axes(signature, execution) for execution in executions]
         try:
-            core = _core()
-            read = core.read_model(model)
-            if axes:
-                read.reshape(
-                    {spec.name: engine.PartialShape([-1 if isinstance(d, str) else d for d in spec.shape]) for spec in fixed.inputs}
-                )
-            compiled = core.compile_model(read, "CPU", _config(execution, group))
+            read = _core().read_model(model)
         except Exception as error:  # RuntimeError, TypeError and classes of its own
             raise InvalidModel(f"{self.name} can't load the model: {signatures.reason(error)}") from error
-        threads = compiled.get_property("INFERENCE_NUM_THREADS")
-        if threads != execution.threads:
-            raise InvalidInput(f"threads={execution.threads}: {self.name} can use {threads} here (the cores that this process may run on)")
-        return _Runner(engine, compiled, fixed)
+        return [_compiled(engine, read, signature, axes, execution) for axes, execution in zip(fixed, executions, strict=True)]
+
+
+def _compiled(engine: Any, read: openvino.Model, signature: Signature, axes: Mapping[str, int], execution: Execution) -> _Runner:
+    fixed = signatures.with_axes(signature, axes)
+    try:
+        if axes:
+            read = read.clone()
+            read.reshape({spec.name: engine.PartialShape([-1 if isinstance(d, str) else d for d in spec.shape]) for spec in fixed.inputs})
+        compiled = _core().compile_model(read, "CPU", _config(execution))
+    except Exception as error:  # RuntimeError, TypeError and classes of its own
+        raise InvalidModel(f"openvino can't load the model: {signatures.reason(error)}") from error
+    threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    if threads != execution.threads:
+        raise InvalidInput(f"threads={execution.threads}: openvino can use {threads} here (the cores that this process may run on)")
+    return _Runner(engine, compiled, fixed)
 
 
 def _engine() -> Any:
@@ -103,7 +115,7 @@ def _core() -> openvino.Core:
     return _engine().Core()
 
 
-def _config(execution: Execution, group: str) -> dict[str, Any]:
+def _config(execution: Execution) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": HINTS[execution.precision],
         "INFERENCE_NUM_THREADS": execution.threads,
@@ -111,7 +123,7 @@ def _config(execution: Execution, group: str) -> dict[str, Any]:
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
         "ENABLE_HYPER_THREADING": True,
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": int(group),
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": int(execution.options.get("dynamic_quantization", "0")),
         "LOG_LEVEL": "LOG_NONE",
     }
 

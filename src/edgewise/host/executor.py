@@ -5,36 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
 from edgewise import scheduling
-from edgewise.host import lines
 from edgewise.host.batching import Key, chosen
 from edgewise.host.calling import WHY, Ran, counted, run, told
-from edgewise.host.lines import Line
 from edgewise.host.requests import Answer, Counted, Late, Refused, Request
 from edgewise.host.residency import Residency
-from edgewise.host.tickets import Ticket, Version, check_wanted, deadline_of
+from edgewise.host.schedule import Schedule
+from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of
 from edgewise.host.workers import Workers
-from edgewise.scheduling import Pending, Running, State, Wait
-from edgewise.types import Inputs, Outputs, Runner
+from edgewise.scheduling import Pending, State, Wait
+from edgewise.types import Outputs
 
-PACED = 16  # of calls that run alone, about one in eight is told to the schedule, which takes its pace of them
 TURN_S = 5e-4  # of calls in one turn of the loop, after which others queue: until the turn is over nobody hears who else asks, and by when
-SLOW = 3.0  # of late calls in the loop itself (each counts, and fades by a tenth a call), after which a model's calls go to threads
-
-
-@dataclass(eq=False, slots=True)  # not frozen: that would cost a microsecond a call
-class _Begun:
-    id: int
-    line: str
-    version: Version
-    runner: Runner
-    tickets: list[Ticket]
-    rows: int
-    at: float
 
 
 class Executor:
@@ -50,18 +35,20 @@ class Executor:
         clock: Callable[[], float] = time.monotonic,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.state = State({}, cores)
-        self._workers, self._residency, self._inline_s, self._clock, self._loop = workers, residency, inline_s, clock, loop
+        self._schedule = Schedule(cores, inline_s)
+        self._workers, self._residency, self._clock, self._loop = workers, residency, clock, loop
         self._waiting: dict[int, Ticket] = {}
-        self._calls: dict[int, _Begun] = {}
-        self._lines: dict[str, Line] = {}
-        self._lone: _Begun | None = None  # a call that the schedule doesn't know of: nothing else is there
+        self._calls: dict[int, Begun] = {}
         self._numbers = count(1)
         self._due = False
         self._again: asyncio.TimerHandle | None = None
         self._quiet = asyncio.Event()
         self._held = 0  # in `later` of their versions
-        self._slow = self._spent = 0.0  # late calls in the loop; seconds of calls in this turn of it
+        self._spent = 0.0  # seconds of calls in this turn of the loop
+
+    @property
+    def state(self) -> State:
+        return self._schedule.state
 
     # --- a request comes ---
 
@@ -123,17 +110,11 @@ class Executor:
 
     def closed(self, version: Version) -> None:
         """The model is out of memory. Its lines' pace is kept by the curve on the shelf."""
-        gone = set(version.lines.values())
-        version.lines.clear()
-        version.inline.clear()
-        for line in gone:
-            self._lines.pop(line, None)
-        self.state = lines.without(self.state, gone)
+        self._schedule.closed(version)
 
     def pace(self, version: Version) -> float:
         """What calls take over what the curve said, of the shapes that it was measured with."""
-        first = next(iter(version.lines.values()), "")
-        return self.state.pace.get(first, 1.0)
+        return self._schedule.pace(version)
 
     def waiting_of(self, version: Version) -> int:
         return version.waiting + len(version.later)
@@ -177,6 +158,7 @@ class Executor:
         if version.parked:
             raise Refused(f"{version.name} was taken out of memory by hand; load it first", 60.0)
         if asked and ticket.deadline is not None and version.hopeless(ticket.deadline - now):
+            self._residency.want(version.place)  # or it would be told so for ever
             seconds = version.place.reload_s
             raise Refused(f"{version.name} has to be loaded first, which takes {seconds * 1e3:,.0f} ms", seconds)
         version.later[ticket.id] = ticket
@@ -187,17 +169,21 @@ class Executor:
         if ticket.over:
             return
         version = ticket.version
-        line = ticket.line = self._line(version, ticket.request.inputs)
+        line = ticket.line = self._schedule.line(version, ticket.request.inputs)
         if asked and self._straight(version, ticket, now):
             return
-        self._enrol()
+        self._schedule.enrol()
         pending = Pending(ticket.id, line, ticket.arrived, ticket.deadline, ticket.priority, ticket.rows, ticket.request.client)
         if asked:
-            self.state = scheduling.seen(self.state, pending, now)
+            self._schedule.state = scheduling.seen(self.state, pending, now)
             verdict = scheduling.admit(self.state, pending, now)
+            if verdict.reason == "never" and self._schedule.tries(line, now):
+                ticket.probe = True
+                self._begin(line, [ticket], ticket.rows, now)
+                return
             if verdict.reason:
                 raise Refused(f"{version.name}: {WHY[verdict.reason]}", verdict.retry_after_s)
-        self.state = scheduling.queued(self.state, pending)
+        self._schedule.state = scheduling.queued(self.state, pending)
         self._waiting[ticket.id] = ticket
         version.waiting += 1
         self._residency.enter(version.place)
@@ -205,9 +191,8 @@ class Executor:
 
     def _straight(self, version: Version, ticket: Ticket, now: float) -> bool:
         """Begin its call here and now, where nothing waits and nobody would share it: there is nothing to schedule."""
-        if self._lone is not None:
-            self._enrol()
-        state, line = self.state, self._lines[ticket.line]
+        self._schedule.enrol()
+        state, line = self.state, self._schedule.lines[ticket.line]
         if state.waiting or line.gains or not version.free or state.free < state.models[ticket.line].cores:
             return False
         if ticket.deadline is not None and now + state.p99_s(ticket.line, ticket.rows) > ticket.deadline:
@@ -220,21 +205,10 @@ class Executor:
         if version.later.pop(ticket.id, None) is not None:
             self._held -= 1
         if self._waiting.pop(ticket.id, None) is not None:
-            self.state = scheduling.without(self.state, (ticket.id,))
+            self._schedule.state = scheduling.without(self.state, (ticket.id,))
             version.waiting -= 1
             self._residency.leave(version.place)
             self._soon()  # what was planned around it may start now
-
-    def _line(self, version: Version, inputs: Inputs) -> str:
-        """Where requests of these shapes wait: those that may share a call, in one line."""
-        key = lines.key_of(version, inputs)
-        line = version.lines.get(key)
-        if line is None:
-            line = version.lines[key] = f"{version.name}/{version.number}/{next(self._numbers)}"
-            self.state, self._lines[line] = lines.added(self.state, line, version, key, inputs, self._inline_s)
-            # Where rows that share a call gain, whoever comes in the same turn of the loop is waited for.
-            version.inline[key] = 0 if self._lines[line].gains else self._lines[line].inline
-        return line
 
     # --- calls ---
 
@@ -258,37 +232,28 @@ class Executor:
                 if step.until_s < float("inf"):
                     self._again = self._loop.call_later(max(0.0, step.until_s - now), self._dispatch)
                 return
-            version = self._lines[step.model].version
+            version = self._schedule.lines[step.model].version
             if not version.free:  # the schedule counts runners by line; this one's are with another line of its model
-                blocked |= {pending.id for pending in self.state.waiting if self._lines[pending.model].version is version}
+                blocked |= {pending.id for pending in self.state.waiting if self._schedule.lines[pending.model].version is version}
                 continue
             tickets = [self._waiting.pop(pending.id) for pending in step.requests]
             version.waiting -= len(tickets)
-            self.state = scheduling.rested(self.state, step, now)
+            self._schedule.state = scheduling.rested(self.state, step, now)
             self._begin(step.model, tickets, step.rows, now)
             for _ in tickets:  # its call is its model's user now
                 self._residency.leave(version.place)
 
-    def _enrol(self) -> None:
-        """Tell the schedule of a call that began when there was nothing to schedule."""
-        if self._lone is not None:
-            lone, self._lone = self._lone, None
-            self.state = scheduling.begun(self.state, Running(lone.id, lone.line, lone.rows, lone.at), ())
-
     def _begin(self, line: str, tickets: list[Ticket], rows: int, now: float, lone: bool = False) -> None:
-        version, inline = self._lines[line].version, self._lines[line].inline
-        begun = _Begun(next(self._numbers), line, version, version.free.pop(), tickets, rows, now)
-        alone = not self._calls
-        if alone and lone:
-            self._lone = begun
-        else:
-            self._enrol()
-            self.state = scheduling.begun(self.state, Running(begun.id, line, rows, now), [ticket.id for ticket in tickets])
+        known, alone = self._schedule.lines[line], not self._calls
+        version = known.version
+        begun = Begun(next(self._numbers), line, version, version.free.pop(), tickets, rows, now)
+        self._schedule.began(begun, lone and alone)
         self._calls[begun.id] = begun
         self._residency.enter(version.place)
         parts = [(ticket.request.inputs, ticket.rows, ticket.request.outputs) for ticket in tickets]
         work = partial(run, begun.runner, parts)
-        if alone and rows <= inline and not self.state.waiting and self._spent < TURN_S:
+        if alone and rows <= known.inline and not self.state.waiting and self._spent < TURN_S:
+            begun.inline = True
             try:
                 result, error = work(), None
             except Exception as raised:  # as in a thread: whoever waits is told
@@ -300,21 +265,23 @@ class Executor:
 
     def _at_once(self, version: Version, request: Request, key: Key, rows: int, deadline: float | None, now: float) -> Answer:
         """A call that is over sooner than two threads could tell each other of it."""
-        if deadline is not None and now + self.state.p99_s(version.lines[key], rows) > deadline:
-            version.figures.refused.add(0.0)
-            raise Refused(f"{version.name}: {WHY['never']}")
+        line, probe = version.lines[key], False
+        if deadline is not None and now + self.state.p99_s(line, rows) > deadline:
+            probe = self._schedule.tries(line, now)
+            if not probe:
+                version.figures.refused.add(0.0)
+                raise Refused(f"{version.name}: {WHY['never']}")
         runner = version.free[-1]
         try:
-            outputs = runner.run(request.inputs)
-        except Exception as error:  # an engine's own, of any class: counted, and told to whoever asked
-            version.figures.fail.add(self._clock() - now)
-            raise told(version, error) from error
+            outputs, error = runner.run(request.inputs), None
+        except Exception as raised:  # an engine's own, of any class: counted, and told to whoever asked
+            outputs, error = {}, raised
         took = self._clock() - now
         self._spend(took)
-        self._slow = self._slow * 0.9 + (took > self._inline_s)
-        if self._slow > SLOW:
-            version.inline[key] = 0
-            self._slow = 0.0
+        self._schedule.passed(line, rows, now, took, error is None, probe)
+        if error is not None:
+            version.figures.fail.add(took)
+            raise told(version, error) from error
         counted(version, took, 0.0, took, rows, rows)
         return Answer(version.name, version.number, chosen(outputs, request.outputs), 0.0, took, rows)
 
@@ -323,21 +290,18 @@ class Executor:
             self._loop.call_soon(setattr, self, "_spent", 0.0)
         self._spent += seconds
 
-    def _ended(self, begun: _Begun, ran: Ran | None, error: BaseException | None) -> None:
+    def _ended(self, begun: Begun, ran: Ran | None, error: BaseException | None) -> None:
         now = self._clock()
         version = begun.version
         del self._calls[begun.id]
         version.free.append(begun.runner)
-        if self._lone is begun and begun.id % PACED >= 2:  # of ids, every other one is a call's
-            self._lone = None
-        else:
-            self._enrol()
-            self.state = scheduling.ended(self.state, begun.id, now, counts=error is None and ran is not None and ran.together)
-            self._lines[begun.line] = lines.learnt(self.state, begun.line, self._lines[begun.line], self._inline_s)
+        took = ran.seconds if ran is not None else now - begun.at
+        self._schedule.ended(begun, now, now - begun.at if begun.inline else took, error is None and ran is not None and ran.together)
         self._residency.leave(version.place)
         if ran is not None and not ran.together:
-            self._apart(version)
-        took = ran.seconds if ran is not None else now - begun.at
+            version.together = False
+            version.reason = "an output came with another number of rows than its inputs, so its requests no longer share calls"
+            self._schedule.apart(version)
         outcomes: Sequence[Outputs | BaseException | None] = ran.outcomes if ran is not None else [error] * len(begun.tickets)
         for ticket, outcome in zip(begun.tickets, outcomes, strict=True):
             if ticket.over:
@@ -346,21 +310,14 @@ class Executor:
                 counted(version, now - ticket.arrived, begun.at - ticket.arrived, took, ticket.rows, 0)
                 answer = Answer(version.name, version.number, outcome, begun.at - ticket.arrived, took, begun.rows)
                 ticket.answer.set_result(answer)
-                if ticket.deadline is not None:
-                    self.state = scheduling.judged(self.state, False)
+                if ticket.deadline is not None and not ticket.probe:
+                    self._schedule.state = scheduling.judged(self.state, False)
                 self._settle(ticket)
             else:
                 self._fail(ticket, told(version, outcome))
         version.figures.batches.setdefault(begun.rows, Counted()).add(took)
         self._rest()
         self._dispatch()
-
-    def _apart(self, version: Version) -> None:
-        """An output didn't lead with its batch axis after all: nobody shares this model's calls any more."""
-        version.together = False
-        version.reason = "an output came with another number of rows than its inputs, so its requests no longer share calls"
-        for line in version.lines.values():
-            self.state, self._lines[line] = lines.alone(self.state, line, self._lines[line])
 
     # --- answers ---
 
@@ -371,7 +328,8 @@ class Executor:
         if now < ticket.deadline:  # a loop whose timers have whole milliseconds may be early
             ticket.timer = self._loop.call_later(max(0.0005, ticket.deadline - now), self._late, ticket)
             return
-        self.state = scheduling.judged(self.state, True)
+        if not ticket.probe:
+            self._schedule.state = scheduling.judged(self.state, True)
         self._unqueue(ticket)
         ticket.version.figures.late.add(now - ticket.arrived)
         after_ms = (now - ticket.arrived) * 1e3

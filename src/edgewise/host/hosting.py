@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgewise import devices
 from edgewise.errors import EdgewiseError, InvalidInput
-from edgewise.host import curves, memory, processes
+from edgewise.host import curves, memory, processes, warming
 from edgewise.host.caching import Cache, key_of
 from edgewise.host.catalogue import Catalogue
 from edgewise.host.executor import Executor
@@ -79,7 +79,7 @@ class LocalHost:
         if self._above is None:
             if settings.memory_bytes is not None:
                 memory.keep_apart()
-            await asyncio.to_thread(_prepare)
+            await asyncio.to_thread(warming.prepare, self._folder, settings)
             idle = memory.rss_bytes()
             self._above = lambda: memory.rss_bytes() - idle + processes.resident_bytes()
         self._loader = Loader(
@@ -286,13 +286,3 @@ class LocalHost:
                 except Exception as error:  # whatever is wrong with one look, it must not be the last one
                     self._trouble = f"{type(error).__name__}: {error}"
                 next_look = self._clock() + self.settings.poll_s
-
-
-def _prepare() -> None:
-    """What the first model would bring into memory for all of them isn't that model's."""
-    from edgewise import backends
-
-    for backend in list(backends.installed().values())[:1]:
-        backend.version()
-    curves.device()
-    memory.give_back()

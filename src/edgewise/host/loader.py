@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from edgewise.backends.signature import Gate
 from edgewise.data import drawn
 from edgewise.errors import EdgewiseError, InvalidInput
-from edgewise.host import curves, loading, memory
+from edgewise.host import curves, loading, memory, warming
 from edgewise.host.loading import Facts
 from edgewise.host.memory import Need
 from edgewise.host.processes import ProcessRunner
@@ -40,7 +40,10 @@ class Files:
 
     def look(self, version: Version) -> Facts:
         own = version.settings
-        return loading.look(version.file.path, backend=own.backend, threads=own.threads, trust=self._trust)
+        facts = loading.look(version.file.path, backend=own.backend, threads=own.threads, trust=self._trust)
+        if not own.process:
+            warming.warm(facts.execution.backend)  # of one that came later; before room is made for the model
+        return facts
 
     def load(self, version: Version) -> list[Runner]:
         """Its runners, ready. Raises InvalidInput where the file isn't the one that was looked at any more."""

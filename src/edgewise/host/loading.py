@@ -51,7 +51,7 @@ class Facts:
 
     content_id: SHA-256, of the package as it names itself, or of a plain graph's file. weight_bytes: as an engine gets them.
     recorded_bytes: peak memory above an idle process when the package was measured; None where it wasn't.
-    files: what preprocessing needs besides, by name.
+    files: what preprocessing needs besides, by name. shapes: graphs of fixed shapes that stand beside the open one (`fixed_shapes`).
     """
 
     content_id: str
@@ -66,6 +66,7 @@ class Facts:
     files: Mapping[str, bytes] = field(default_factory=dict)
     recorded_bytes: int | None = None
     note: str = ""
+    shapes: int = 0
 
     @property
     def batchable(self) -> bool:
@@ -98,6 +99,7 @@ def look(file: Path, *, backend: str | None = None, threads: int | None = None, 
         files=found.files,
         recorded_bytes=measured.peak_memory_bytes if measured is not None and measured.execution.backend == execution.backend else None,
         note=note,
+        shapes=len(fixed_shapes(found.signature, Model((), execution, found.preprocess))),
     )
 
 
@@ -137,10 +139,7 @@ class Runners:
         self._names = [spec.name for spec in self.signature.inputs]
         self._shapes = {shapes_under(self.signature, axes): axes for axes in fixed_shapes(self.signature, model)}
         if eager:
-            for shapes, axes in self._shapes.items():
-                self._of_shape(shapes, axes)
-            for place in range(len(self._forms)):
-                self._runner(place)
+            self._load_all()
         self._give_up()
 
     def run(self, inputs: Inputs) -> Outputs:
@@ -155,14 +154,31 @@ class Runners:
         taking = backends.first_taking(self._forms, inputs) if len(self._forms) > 1 else self._forms[0]
         return self._runner(next(place for place, form in enumerate(self._forms) if form is taking)).run(inputs)
 
-    def _of_shape(self, shapes: Shapes, axes: Mapping[str, int]) -> Runner:
+    def _load_all(self) -> None:
+        """Those of fixed shapes and the open one together: so they share what can be shared of the weights."""
         from edgewise import backends
 
+        shapes = self._shapes or {}
+        executions = [self._fixing(axes) for axes in shapes.values()]
+        if 0 in self._loaded:
+            self._fixed.update(zip(shapes, backends.load_all(self._forms[0], executions) if executions else (), strict=True))
+        else:
+            *fixed, self._loaded[0] = backends.load_all(self._forms[0], [*executions, self._execution])
+            self._fixed.update(zip(shapes, fixed, strict=True))
+        self._only = self._loaded[0] if len(self._forms) == 1 else None
+        for place in range(1, len(self._forms)):
+            self._runner(place)
+
+    def _fixing(self, axes: Mapping[str, int]) -> Execution:
         batch = next(iter(self.signature.inputs)).shape[0]
         text = ",".join(f"{axis}={size}" for axis, size in axes.items() if axis != batch)
         wanted = {"batch": "1"} if batch in axes else {}
-        fixed = replace(self._execution, options={**self._execution.options, **wanted, **({"axes": text} if text else {})})
-        self._fixed[shapes] = backends.load(self._forms[0], fixed)
+        return replace(self._execution, options={**self._execution.options, **wanted, **({"axes": text} if text else {})})
+
+    def _of_shape(self, shapes: Shapes, axes: Mapping[str, int]) -> Runner:
+        from edgewise import backends
+
+        self._fixed[shapes] = backends.load(self._forms[0], self._fixing(axes))
         self._give_up()
         return self._fixed[shapes]
 
@@ -245,12 +261,14 @@ def _look_onnx(file: Path, backend: str | None, threads: int | None) -> Facts:
     digest.update(data)
     found = _leading(signature.read(data))
     beside = sum(other.stat().st_size for other in file.parent.glob(f"{file.name}*") if other != file and other.is_file())
+    execution = execution_here(None, backend, threads)[0]
     return Facts(
         content_id=digest.hexdigest(),
         signature=found,
-        execution=execution_here(None, backend, threads)[0],
+        execution=execution,
         size_bytes=len(data) + beside,
         weight_bytes=len(data) + beside,
+        shapes=len(fixed_shapes(found, Model((), execution))),
     )
 
 

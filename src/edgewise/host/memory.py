@@ -25,6 +25,7 @@ LOOK_S = 0.002  # between looks while a peak is watched
 OVERHEAD_BYTES = 4 << 20
 COPIES_KEPT = 2.1
 COPIES_PEAK = 4.2
+COPIES_SHAPE = 1.1  # kept by every graph of a fixed shape: what is laid out for its kernels is its own (`backends.load_all`)
 
 
 def rss_bytes() -> int:
@@ -129,7 +130,8 @@ def needed(facts: Facts, *, hint: int | None, learned: tuple[int, int] | None, i
         return Need(hint, hint, "as the settings say")
     if learned is not None:
         return Need(*learned, "measured when it was loaded before")
-    more = int((instances - 1) * (COPIES_KEPT * facts.weight_bytes + OVERHEAD_BYTES))
+    shapes = facts.shapes * COPIES_SHAPE * facts.weight_bytes
+    more = int(shapes + (instances - 1) * (COPIES_KEPT * facts.weight_bytes + OVERHEAD_BYTES + shapes))
     if facts.recorded_bytes is not None:
         return Need(facts.recorded_bytes + more, facts.recorded_bytes + more, "recorded in its package")
     kept = int(COPIES_KEPT * facts.weight_bytes + OVERHEAD_BYTES) + more

@@ -23,7 +23,10 @@ from edgewise.types import Inputs, Runner
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A request on its way. deadline: on the host's clock, None for none. answer: done once, with an Answer or an error."""
+    """A request on its way. deadline: on the host's clock, None for none. answer: done once, with an Answer or an error.
+
+    probe: it runs though it is foretold to be late (`probing`).
+    """
 
     id: int
     request: Request
@@ -36,6 +39,7 @@ class Ticket:
     forget: Callable[[Ticket], None]
     line: str = ""
     timer: asyncio.TimerHandle | None = None
+    probe: bool = False
 
     @property
     def over(self) -> bool:
@@ -133,6 +137,24 @@ class Version:
             raise InvalidInput(f"{self.name} isn't in memory")
         ratio = row_bytes(inputs) / self.row_bytes if self.row_bytes else 1.0
         return stretched(self.curve, ratio) if ratio not in (0.0, 1.0) else self.curve
+
+
+@dataclass(eq=False, slots=True)  # not frozen: that would cost a microsecond a call
+class Begun:
+    """A call that runs. line: of the schedule. inline: in the loop itself."""
+
+    id: int
+    line: str
+    version: Version
+    runner: Runner
+    tickets: list[Ticket]
+    rows: int
+    at: float
+    inline: bool = False
+
+    @property
+    def probe(self) -> bool:
+        return self.tickets[0].probe
 
 
 def stretched(curve: Curve, ratio: float) -> Curve:

@@ -6,7 +6,7 @@
 
 from edgewise.package.build import Form, OwnForm, build, recode, restate
 from edgewise.package.coded import Coders, coder_of
-from edgewise.package.file import open, save, to_bytes
+from edgewise.package.file import glance, open, save, to_bytes
 from edgewise.package.limits import Limits
 from edgewise.package.manifest import Entry, Manifest, Measured, Member, Provenance, Tensor, stored_bytes
 from edgewise.package.minimal import compacted
@@ -16,5 +16,5 @@ from edgewise.package.update import diff, patch
 
 __all__ = [
     "Coders", "Entry", "Form", "Limits", "Manifest", "Measured", "Member", "OwnForm", "Package", "Profile", "Provenance", "Tensor", "Trust",
-    "build", "coder_of", "compacted", "diff", "open", "patch", "recode", "restate", "save", "stored_bytes", "to_bytes",
+    "build", "coder_of", "compacted", "diff", "glance", "open", "patch", "recode", "restate", "save", "stored_bytes", "to_bytes",
 ]  # fmt: skip

@@ -68,14 +68,7 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: s
                 if trust is not None:
                     signing.require(package, trust)
                 return package
-            preamble = layout.read(start, size, what, limits)
-            encoded = _exactly(file, preamble.manifest_bytes, what)
-            if layout.content_id(preamble.head, encoded) != preamble.content_id:
-                raise InvalidPackage(
-                    f"{what} was altered or damaged: its header and manifest don't match their SHA-256; copy or download it again"
-                )
-            manifest = decode(encoded, what)
-            check(manifest, what, limits)
+            preamble, encoded, manifest = _manifest(file, start, size, what, limits)
             _verify_members(file, manifest, preamble, what)
             mapped = mmap.mmap(file.fileno(), preamble.file_bytes, access=mmap.ACCESS_READ)
         except OSError as error:
@@ -89,6 +82,32 @@ def open(path: str | os.PathLike[str], *, limits: Limits | None = None, trust: s
     if trust is not None:
         signing.require(package, trust)
     return package
+
+
+def glance(path: str | os.PathLike[str]) -> Manifest | None:
+    """What the package at `path` says of itself, from its first kilobytes: whether its members are what it says, only `open` knows.
+
+    None where it has no manifest of its own (the minimal profile). Raises InvalidPackage.
+    """
+    what = str(path)
+    with _opened(path, what) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            start = _exactly(file, min(size, layout.PREAMBLE_BYTES), what)
+            return None if start.startswith(minimal.MAGIC) else _manifest(file, start, size, what, Limits())[2]
+        except OSError as error:
+            raise InvalidPackage(f"can't read {what}: {error.strerror or error}") from error
+
+
+def _manifest(file: FileIO, start: bytes, size: int, what: str, limits: Limits) -> tuple[layout.Preamble, bytes, Manifest]:
+    """start: what of the file was read already."""
+    preamble = layout.read(start, size, what, limits)
+    encoded = _exactly(file, preamble.manifest_bytes, what)
+    if layout.content_id(preamble.head, encoded) != preamble.content_id:
+        raise InvalidPackage(f"{what} was altered or damaged: its header and manifest don't match their SHA-256; copy or download it again")
+    manifest = decode(encoded, what)
+    check(manifest, what, limits)
+    return preamble, encoded, manifest
 
 
 def _pieces(package: Package) -> Iterator[bytes | memoryview]:
