@@ -15,8 +15,8 @@ def exact(*p50_ms):
 MODELS = {"a": Model(exact((1, 2))), "b": Model(exact((1, 5))), "c": Model(exact((1, 10)))}
 
 
-def state(**more):
-    return State(MODELS, caution=0.0, **more)
+def state(credit=0.0, **more):
+    return State(MODELS, caution=0.0, credit=credit, **more)
 
 
 def pending(id, model, due_ms, **more):
@@ -113,6 +113,33 @@ def test_room_is_kept_for_many_cheap_ones_that_are_expected():
     relaxed = State(MODELS, caution=0.0, waiting=here.waiting, traffic={"a": Traffic(rate=400.0, arrived_s=0.0)})
     assert admit(relaxed, pending(1, "c", 60), 0.0).admitted  # those have no deadlines
     assert admit(many, pending(1, "c", 60, priority=1), 0.0).admitted
+    behind = {"a": Traffic(rate=400.0, pressing=400.0, arrived_s=0.0, allowed_s=0.1)}  # those to come have later deadlines
+    assert admit(State(MODELS, caution=0.0, waiting=here.waiting, traffic=behind), pending(1, "c", 60), 0.0).admitted
+
+
+def test_a_promise_to_a_far_costlier_one_may_be_broken_where_there_is_credit():
+    now = queued(state(), pending(0, "c", 11))
+    assert not admit(now, pending(1, "a", 5), 0.0).admitted
+    now = queued(state(credit=1.0), pending(0, "c", 11))
+    assert admit(now, pending(1, "a", 5), 0.0).admitted
+    assert not admit(now, pending(1, "a", 5, priority=-1), 0.0).admitted
+    assert not admit(now, pending(1, "b", 9), 0.0).admitted  # not costly enough beside it
+    patient = state(credit=1.0, waiting=(pending(0, "c", None),), rested_s=-1.0)
+    assert not admit(patient, Pending(1, "a", 2.0, 2.005), 2.0).admitted  # whose turn it is promised nothing, and isn't given up
+    two = queued(queued(state(credit=1.0), pending(0, "c", 21)), pending(2, "c", 22.5))
+    for id in range(3, 9):  # one promise makes room for them all, and there is no second
+        one = pending(id, "a", 12.5)
+        assert admit(two, one, 0.0).admitted
+        two = queued(two, one)
+    assert not admit(two, pending(9, "a", 14.5), 0.0).admitted
+
+
+def test_whose_rows_share_a_call_is_as_costly_as_its_part_of_it():
+    models = {**MODELS, "s": Model(exact((1, 5), (8, 6)), shared=True)}
+    traffic = {"a": Traffic(rate=400.0, pressing=400.0, arrived_s=0.0)}
+    now = queued(State(models, caution=0.0, credit=0.0, traffic=traffic), pending(0, "b", 30))
+    assert not admit(now, pending(1, "b", 31), 0.0).admitted
+    assert admit(now, pending(1, "s", 31), 0.0).admitted
 
 
 @given(

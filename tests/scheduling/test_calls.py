@@ -165,6 +165,7 @@ def test_traffic_is_told_by_arrivals_alone():
     for each in range(400):
         now = seen(now, pending(each, "s"), each * 0.01)
     found = now.traffic["s"]
+    assert seen(now, pending(400, "s", 4060), 4.0).traffic["s"].allowed_s == pytest.approx(0.06) and found.allowed_s == 0
     assert found.rate == pytest.approx(100, rel=0.05) and found.crowd == 1
     assert found.gap_s == pytest.approx(0.01, rel=0.25)
     late = seen(now, pending(1, "s"), 100.0).traffic["s"]
@@ -175,3 +176,30 @@ def test_a_call_that_failed_says_nothing_of_time():
     now = begun(waiting(pending(0, "a")), Running(1, "a", 1, 0.0), [0])
     assert ended(now, 1, 0.5, counts=False).pace == {}
     assert ended(now, 1, 0.5).pace["a"] > 1 and not ended(now, 1, 0.5).running
+
+
+def test_a_costly_one_is_given_up_at_its_turn_where_cheap_ones_would_be_late_for_it_and_runs_where_nothing_else_could():
+    asked = [pending(0, "c", 12), pending(1, "a", 13), pending(2, "a", 13.5)]
+    call = next_call(waiting(*asked, credit=1.0), 0.0)
+    assert ids(call) == [1] and call.given_up == (0,)
+    assert ids(next_call(waiting(*asked, credit=0.9), 0.0)) == [0]
+    assert ids(next_call(waiting(pending(0, "c", 12), pending(1, "a", 15), credit=1.0), 0.0)) == [0]  # nobody is late for it
+    assert ids(next_call(waiting(pending(0, "c", 12, priority=1), *asked[1:], credit=1.0), 0.0)) == [0]
+    now = rested(waiting(*asked, credit=1.0), call, 0.0)
+    assert now.given_up == {0} and now.credit == 0.0
+    now = begun(now, Running(9, "a", 1, 0.0), [1])
+    now = ended(now, 9, 0.001)
+    assert ids(next_call(now, 0.001)) == [2]
+    assert ids(next_call(without(now, [2]), 0.001)) == [0]
+    assert not without(now, [0]).given_up
+
+
+def test_who_is_given_up_says_nothing_of_chance_and_credit_is_earned():
+    now = waiting(pending(0, "c", 12), credit=0.0, given_up=frozenset({0}))
+    assert judged(now, True) is now
+    for _ in range(200):
+        now = judged(now, False)
+    assert now.credit == pytest.approx(1.0)
+    for _ in range(2000):
+        now = judged(now, False)
+    assert now.credit == 3.0

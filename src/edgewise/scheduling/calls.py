@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgewise.scheduling.planning import PATIENCE_S, SHARE, Planned, plan
-from edgewise.scheduling.state import FADING, Pending, State, Traffic
+from edgewise.scheduling.state import DEARER, FADING, Pending, State, Traffic, without
 
 QUIET = 3.0  # gaps without a request, after which the crowd is taken to be there
 MOST_WAIT = 0.2  # of a call's time, that it may wait to be filled
+SURE = 0.6  # of the way from when a call is expected to end to its 99 % point, that has to be late for another to be given up
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """To be begun now. rows: of all its requests."""
+    """To be begun now. rows: of all its requests. given_up: ids of those whose turn it was, and who are not run for it (`next_call`)."""
 
     model: str
     requests: tuple[Pending, ...]
     rows: int
+    given_up: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,47 @@ def next_call(state: State, now: float) -> Call | Wait:
     """The call that is to begin now, or until when to wait.
 
     No core is idle while a request waits that could be run, but where its call is about to be filled (see `_filling`).
+
+    A costly request whose turn it is, for which cheap ones would be late, is given up where there is credit for it: the latest moment at
+    which its time is of use to them. (Moore 1968 leaves out the longest as soon as a set can't be kept; here that was a promise.)
     """
     if state.free <= 0 or not state.waiting:
         return Wait()
+    first = step = _following(state, now)
+    left, gone = state, list[int]()
+    while isinstance(step, Call) and state.credit - len(gone) >= 1 and (rest := _spared(left, step, now)) is not None:
+        gone.append(step.requests[0].id)
+        left, step = rest, _following(rest, now)
+    if isinstance(step, Call):
+        return replace(step, given_up=tuple(gone)) if gone else step
+    if first is step and state.given_up and next(plan(state, now), None) is None:
+        return _following(replace(state, given_up=frozenset()), now)
+    return first
+
+
+def _spared(state: State, call: Call, now: float) -> State | None:
+    """The state without the one request of `call`, where fewer are late in it of those that take far less time. Else None."""
+    one = call.requests[0]
+    if len(call.requests) > 1 or one.deadline_s is None:
+        return None
+    most = state.cost_s(one.model, one.rows) / DEARER
+    cheap = {each.id for each in state.waiting if each.priority >= one.priority and state.cost_s(each.model, each.rows) <= most}
+    if not cheap:
+        return None
+
+    def late(state: State) -> int:
+        found = 0
+        for call in plan(state, now):
+            ends = call.ends_s + SURE * (call.safe_s - call.ends_s)
+            found += sum([each.id in cheap and ends > each.due_s for each in call.requests])
+        return found
+
+    rest = without(state, (one.id,))
+    return rest if (before := late(state)) and late(rest) < before else None
+
+
+def _following(state: State, now: float) -> Call | Wait:
+    """The next call, whoever may be late for it."""
     calls, ready = [], None
     for call in plan(state, now):
         calls.append(call)
@@ -55,7 +95,9 @@ def next_call(state: State, now: float) -> Call | Wait:
 
 def rested(state: State, call: Call, now: float) -> State:
     """After `call` was begun: where it was the turn of one without deadline, before those that have one, the next turn comes when this one
-    was a tenth of the time."""
+    was a tenth of the time. Those who were given up for it are noted."""
+    if call.given_up:
+        state = replace(state, given_up=state.given_up.union(call.given_up), credit=state.credit - len(call.given_up))
     patient = any(one.deadline_s is None and one.arrived_s + PATIENCE_S <= now for one in call.requests)
     if not patient or now < state.rested_s:
         return state

@@ -70,11 +70,13 @@ def turn(queue: Sequence[Pending], state: State) -> tuple[Pending, float] | None
 
 
 def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, first_rows: int = 0) -> Iterator[Planned]:
-    """Every waiting request in calls, in order, but for those whose deadline can't be kept any more; planned as they are asked for.
+    """Every waiting request in calls, in order, but for those given up or whose deadline can't be kept; planned as they are asked for.
 
     waiting: other requests than the state's, in order of `key`. first_rows: what the first call is filled to, where the curve doesn't say.
     """
     queue = state.waiting if waiting is None else waiting
+    if state.given_up:
+        queue = [one for one in queue if one.id not in state.given_up]
     cores, turned = _Cores(state, now), turn(queue, state)
     lines: dict[str, _Line] = {}
     taken: set[int] = set()
@@ -121,7 +123,7 @@ def summed(state: State, pending: Pending, waiting: Sequence[Pending], now: floa
         name = one.model
         if one.rows > 1:
             return None
-        if latest[name] <= one.due_s:
+        if latest[name] <= one.due_s and one.id not in state.given_up:
             ahead[name] = ahead.get(name, 0) + 1
         if one is pending:
             break

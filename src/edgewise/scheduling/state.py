@@ -18,6 +18,10 @@ FORGOTTEN_S = 1.0  # without any request, nobody is there
 # Of requests with a deadline, the share that may be late: what admission leaves to chance is steered to it.
 LATE = 0.0025
 LEAST_CAUTION, MOST_CAUTION = 0.8, 4.0
+# Of requests with a deadline that are answered in time, as many in a hundred again may be given up for others; and how many at once.
+GIVEN_UP = 0.005
+MOST_CREDIT = 3.0
+DEARER = 3.0  # times as much of the machine's time, that one takes who may be given up for another
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How requests of a model come. rate: rows a second; pressing: of those with a deadline; priority: of the last of these.
+    """How requests of a model come. rate: rows a second; pressing: of those with a deadline. priority: of the last of these; allowed_s:
+    from when it came until its deadline.
 
     gap_s: typically between two requests, or between a call's end and the next. crowd: the most rows that were there at once, waiting or
     running, lately. last_s: of the last arrival or end of a call.
@@ -89,6 +94,7 @@ class Traffic:
     rate: float = 0.0
     pressing: float = 0.0
     priority: int = 0
+    allowed_s: float = 0.0
     gap_s: float = math.inf
     crowd: float = 0.0
     arrived_s: float = -math.inf
@@ -104,6 +110,8 @@ class State:
     caution: how much of the measured spread an end is taken to be late by; steered by how many are late (`judged`, `planning.safe_s`).
     rested_s: until when those without deadline have had their share (see `planning.turn`).
     freed_s: when the last call ended.
+    given_up: of those that wait, whose promise was broken for others (`calls.next_call`): they run where nothing else could.
+    credit: how many more may be; it grows with those that are answered in time.
     """
 
     models: Mapping[str, Model]
@@ -115,9 +123,16 @@ class State:
     caution: float = 1.0
     rested_s: float = -math.inf
     freed_s: float = -math.inf
+    given_up: frozenset[int] = frozenset()
+    credit: float = MOST_CREDIT
 
     def mean_s(self, model: str, rows: int) -> float:
         return self.models[model].curve.mean_s(rows) * self.pace.get(model, 1.0)
+
+    def cost_s(self, model: str, rows: int = 1) -> float:
+        """Seconds of the machine that so many rows take, in calls of the model's best size, on its share of the cores."""
+        most = self.models[model].most
+        return self.mean_s(model, most) / most * rows * self.needs(model) / self.cores
 
     def p99_s(self, model: str, rows: int) -> float:
         return self.models[model].curve.p99_s(rows) * self.pace.get(model, 1.0)
@@ -156,6 +171,7 @@ def seen(state: State, pending: Pending, now: float) -> State:
         rate=before.rate * fading + more,
         pressing=before.pressing * fading + (more if dated else 0.0),
         priority=pending.priority if dated else before.priority,
+        allowed_s=pending.due_s - now if dated else before.allowed_s,
         gap_s=_typical(before.gap_s, now - before.last_s),
         crowd=max(here, before.crowd if since < FORGOTTEN_S else 0.0),
         arrived_s=now,
@@ -174,7 +190,8 @@ def queued(state: State, pending: Pending) -> State:
 def without(state: State, ids: Iterable[int]) -> State:
     """After requests were answered, given up or cancelled before they ran."""
     gone = frozenset(ids)
-    return replace(state, waiting=tuple(one for one in state.waiting if one.id not in gone))
+    waiting = tuple(one for one in state.waiting if one.id not in gone)
+    return replace(state, waiting=waiting, given_up=state.given_up - gone)
 
 
 def begun(state: State, call: Running, requests: Iterable[int]) -> State:
@@ -200,10 +217,14 @@ def judged(state: State, late: bool) -> State:
     """After an admitted request with a deadline was answered in time or not.
 
     A step up for each that is late, LATE of a step down for each that isn't: at rest where just LATE of them are (Robbins and Monro 1951).
+    While some are given up, one that is late is taken to be of them, and says nothing of chance.
     """
+    if late and state.given_up:
+        return state
     step = 0.05
     caution = state.caution + (step * (1 - LATE) if late else -step * LATE)
-    return replace(state, caution=min(MOST_CAUTION, max(LEAST_CAUTION, caution)))
+    credit = state.credit if late else min(MOST_CREDIT, state.credit + GIVEN_UP)
+    return replace(state, caution=min(MOST_CAUTION, max(LEAST_CAUTION, caution)), credit=credit)
 
 
 def _typical(gap_s: float, another_s: float) -> float:
