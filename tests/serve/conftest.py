@@ -16,8 +16,9 @@ from hypothesis import settings
 from edgewise.serve.access import Gate
 from edgewise.serve.config import Server
 from edgewise.serve.rest import Rest, Served
-from edgewise.testing.exchanges import Client
 from edgewise.testing.hosts import FakeHost, identity
+
+from .exchanges import Client
 
 settings.register_profile("serve", deadline=None)  # a busy machine makes no example wrong
 settings.load_profile("serve")

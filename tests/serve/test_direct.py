@@ -18,8 +18,9 @@ from edgewise.serve.config import Server
 from edgewise.serve.connections import Patience
 from edgewise.serve.limits import Limits
 from edgewise.serve.rest import Rest, Served
-from edgewise.testing.exchanges import BODY, INFER, Client, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
+
+from .exchanges import BODY, INFER, Client, answered, asked, dial, post
 
 
 @dataclass

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from edgewise.serve.access import Gate
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
-from edgewise.testing.exchanges import Client, Replied
 from edgewise.testing.hosts import FakeHost, identity
+
+from .exchanges import Client, Replied
 
 INFER = "/v2/models/echo/infer"
 CLIENT = Client(Rest(Served(FakeHost({"echo": identity()}), Gate(None), SharedMemory(enabled=True), body_bytes=100_000)))

@@ -15,9 +15,10 @@ from edgewise.data.preprocess import ImagePreprocess
 from edgewise.data.text.preprocess import TOKENIZER, TextPreprocess
 from edgewise.serve.access import Gate
 from edgewise.serve.rest import Rest, Served
-from edgewise.testing.exchanges import Client
 from edgewise.testing.hosts import FakeHost, FakeModel
 from edgewise.types import Signature, TensorSpec
+
+from .exchanges import Client
 
 pytest.importorskip("tokenizers")
 from edgewise.testing import texts

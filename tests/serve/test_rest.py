@@ -21,9 +21,10 @@ from edgewise.serve.access import Gate
 from edgewise.serve.limits import Limits
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
-from edgewise.testing.exchanges import Client
 from edgewise.testing.hosts import FakeHost, FakeModel, identity
 from edgewise.types import Signature, TensorSpec
+
+from .exchanges import Client
 
 INFER = "/v2/models/echo/infer"
 

@@ -22,8 +22,9 @@ from edgewise.serve import keys, server
 from edgewise.serve.certificates import Certificates
 from edgewise.serve.config import Server, Tls
 from edgewise.serve.connections import Patience
-from edgewise.testing.exchanges import BODY, INFER, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
+
+from .exchanges import BODY, INFER, answered, asked, dial, post
 
 
 def test_one_connection_many_requests(serving: Callable[..., Any]) -> None:
@@ -195,7 +196,7 @@ import sys
 from edgewise.serve import logs
 from edgewise.serve.config import Server
 from edgewise.serve.server import Edge, standing
-from edgewise.testing.exchanges import BODY, INFER, answered, asked, dial, post
+from .exchanges import BODY, INFER, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
 logs.set_up()
 Edge(Server(port=0, linger_s=1.0), lambda: standing(FakeHost({"echo": identity(delay_s=0.3)}))).run(lambda where: print(where, flush=True))

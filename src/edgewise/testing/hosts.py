@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgewise.errors import InvalidInput
 from edgewise.host import Answer, Description, NoModel, Request, Statistics, Status, Taken
 from edgewise.types import Inputs, Outputs, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass
@@ -45,6 +47,8 @@ class _Waiting:
     """A request that is answered after its model's delay."""
 
     def __init__(self, host: FakeHost, request: Request, model: FakeModel, version: str) -> None:
+        import asyncio
+
         self._host, self._given = host, (request, model, version)
         loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[Answer] = loop.create_future()
@@ -76,6 +80,8 @@ class FakeHost:
         return _Waiting(self, request, model, version) if model.delay_s else self._run(request, model, version)
 
     async def infer(self, request: Request) -> Answer:
+        import asyncio
+
         model, version = self._found(request.model, request.version)
         self._check(request, model)
         try:
