@@ -140,7 +140,14 @@ def test_priority_and_deadline(client: Client, host: FakeHost, monkeypatch: pyte
     ):
         assert client.post(INFER, tensor([1], parameters=given)).status == 200
         assert (host.requests[-1].priority, host.requests[-1].deadline) == (priority, deadline)
-    for wrong in ({"priority": -1}, {"priority": True}, {"timeout": 1.5}, {"timeout": "soon"}, {"binary_data_output": 1}):
+    for wrong in (
+        {"priority": -1},
+        {"priority": True},
+        {"timeout": 1.5},
+        {"timeout": "soon"},
+        {"timeout": "\u00b2"},
+        {"binary_data_output": 1},
+    ):
         assert client.post(INFER, tensor([1], parameters=wrong)).status == 400
 
 

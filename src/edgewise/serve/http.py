@@ -94,7 +94,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
 async def body_of(receive: Receive, head: Head, most: int) -> bytes:
     """All of it, decoded. Raises TooLarge, Unsupported for an encoding, Gone."""
     length = head.length
-    if length and (not length.isdigit() or int(length[:20]) > most):
+    if length and (not length.isdecimal() or int(length[:20]) > most):
         raise TooLarge(f"a body of {length[:20]} bytes: at most {most} are taken")
     message = await receive()
     if message["type"] != "http.request":
