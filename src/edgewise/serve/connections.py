@@ -15,6 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edgewise.errors import EdgewiseError
 from edgewise.serve.direct import Direct, Exchange
 
 NEVER = float("inf")
@@ -203,6 +204,12 @@ class Connection(HttpToolsProtocol):
                 self.cycle.answer()
         else:
             super().on_message_complete()
+
+    def give_up(self, error: EdgewiseError) -> None:
+        """Answer what waits so. Tasks are uvicorn's to cancel."""
+        self.pipeline.clear()
+        if isinstance(self.asking, Exchange):
+            self.asking.give_up(error)
 
     def overdue(self, now: float) -> None:
         """Tell a client whose time is over so, and close; with one that doesn't read, there is nothing to say."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgewise.errors import InvalidInput
+from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.host import Answer, Taken
 from edgewise.serve import http, inference
 from edgewise.serve.access import bearer
@@ -82,6 +82,14 @@ class Exchange:
         self.rest.replies[499] += 1
         if self.waits_for is not None:
             self.waits_for.cancel()
+
+    def give_up(self, error: EdgewiseError) -> None:
+        """Answer so, whatever it waits for, and close."""
+        self.keep_alive = False
+        waits_for = self.waits_for
+        self._failed(error)
+        if waits_for is not None:
+            waits_for.cancel()
 
     def _begin(self) -> Reply | None:
         head, rest, served = self.head, self.rest, self.rest.served

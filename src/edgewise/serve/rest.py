@@ -23,7 +23,7 @@ from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
 from edgewise.serve.parameters import digits
-from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
+from edgewise.serve.problems import NotFound, Unsupported, WrongMethod, closing
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.serve.tracing import Tracer
 from edgewise.serve.vitals import Vitals
@@ -128,10 +128,11 @@ class Rest:
             self.replies[499] += 1
             return
         except asyncio.CancelledError:
-            if not getattr(scope.get("edgewise.connection"), "gone", False):
-                raise  # the server ends
-            self.replies[499] += 1
-            return
+            if getattr(scope.get("edgewise.connection"), "gone", False):
+                self.replies[499] += 1
+                return
+            error = closing()  # nobody else cancels
+            reply = problem(error)
         except Exception as found:  # whatever fails, whoever asked is answered, and the others go on
             error, reply = found, problem(found)
         self.ended(scope["method"], scope["path"], reply.status, client, began, error)
