@@ -9,12 +9,13 @@ from functools import partial
 from itertools import count
 
 from edgewise import scheduling
+from edgewise.errors import InvalidInput
 from edgewise.host.batching import Key, chosen
 from edgewise.host.calling import WHY, Ran, counted, run, told
 from edgewise.host.requests import Answer, Counted, Late, Refused, Request
 from edgewise.host.residency import Residency
 from edgewise.host.schedule import Schedule
-from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of
+from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of, fit
 from edgewise.host.workers import Workers
 from edgewise.scheduling import Pending, State, Wait
 from edgewise.types import Outputs
@@ -88,7 +89,11 @@ class Executor:
         self._held -= len(later)
         now = self._clock()
         for ticket in later.values():
-            self._queue(ticket, now, asked=False)
+            try:
+                fit(ticket, version)  # it may have come for another version
+                self._queue(ticket, now, asked=False)
+            except InvalidInput as error:
+                self._fail(ticket, error)
 
     def moved(self, version: Version, other: Version) -> None:
         """Those who wait for `version` to come wait for `other` instead."""
@@ -97,8 +102,10 @@ class Executor:
         for ticket in later.values():
             ticket.version = other
             try:
+                if other.place.usable:
+                    fit(ticket, other)
                 self._place(ticket, self._clock(), asked=False)
-            except Refused as error:
+            except (Refused, InvalidInput) as error:
                 self._fail(ticket, error)
 
     def refused(self, version: Version, error: Exception) -> None:
