@@ -183,6 +183,18 @@ def test_who_waited_for_a_bad_version_is_told_where_the_one_before_takes_other_i
     assert all(isinstance(each, InvalidInput) and "q" in str(each) for each in told), told
 
 
+def test_nothing_is_kept_of_names_that_were_made_up(hosted: Story) -> None:
+    hosted.model("m")
+
+    async def tell(host: LocalHost) -> int:
+        for number in range(20):
+            with pytest.raises(NoModel):
+                await host.load(f"made-up-{number}")
+        return len(host._renewer._locks)
+
+    assert hosted(tell) == 0
+
+
 def test_a_model_that_is_bad_is_refused_and_not_ready(hosted: Story) -> None:
     put(hosted.folder, "m", 1, "rubbish")
 

@@ -12,7 +12,7 @@ from edgewise import scheduling
 from edgewise.errors import InvalidInput
 from edgewise.host.batching import Key, chosen
 from edgewise.host.calling import WHY, Ran, counted, run, told
-from edgewise.host.requests import Answer, Counted, Late, Refused, Request
+from edgewise.host.requests import Answer, Late, Refused, Request
 from edgewise.host.residency import Residency
 from edgewise.host.schedule import Schedule
 from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of, fit
@@ -322,7 +322,7 @@ class Executor:
                 self._settle(ticket)
             else:
                 self._fail(ticket, told(version, outcome))
-        version.figures.batches.setdefault(begun.rows, Counted()).add(took)
+        version.figures.called(begun.rows, took)
         self._rest()
         self._dispatch()
 

@@ -153,7 +153,7 @@ class Rest:
         if right is None:
             return await handler(Asking(scope, receive, head, _NOBODY, model, version, rest)), ""
         gate, address = self.served.gate, scope.get("client")
-        key = bearer(head.authorization) if head.authorization else head.api_key or None
+        key = (bearer(head.authorization) if head.authorization else None) or head.api_key or None
         client = gate.client(key, address[0] if address else "", right)
         gate.enter(client)
         try:
