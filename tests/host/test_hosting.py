@@ -195,6 +195,19 @@ def test_nothing_is_kept_of_names_that_were_made_up(hosted: Story) -> None:
     assert hosted(tell) == 0
 
 
+def test_what_is_loaded_while_it_closes_leaves_too(hosted: Story) -> None:
+    model = hosted.model("m")
+
+    async def tell(host: LocalHost) -> None:
+        asking = asyncio.ensure_future(host.infer(asked("m")))
+        while host._models.find("m").place.state != "loading":
+            await asyncio.sleep(0)
+        asking.cancel()
+
+    hosted(tell)
+    assert model.loads == 1 and model.resident == 0
+
+
 def test_a_model_that_is_bad_is_refused_and_not_ready(hosted: Story) -> None:
     put(hosted.folder, "m", 1, "rubbish")
 

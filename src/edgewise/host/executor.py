@@ -51,8 +51,6 @@ class Executor:
     def state(self) -> State:
         return self._schedule.state
 
-    # --- a request comes ---
-
     def take(self, version: Version, request: Request) -> Answer | Ticket:
         """The answer of a call that was too short to queue for, or the ticket of a request that was queued.
 
@@ -151,8 +149,6 @@ class Executor:
             self._unqueue(ticket)
             self._fail(ticket, error)
 
-    # --- into the queue and out of it ---
-
     def _place(self, ticket: Ticket, now: float, asked: bool = True) -> None:
         version = ticket.version
         if version.waiting + len(version.later) >= version.settings.queue:
@@ -216,8 +212,6 @@ class Executor:
             version.waiting -= 1
             self._residency.leave(version.place)
             self._soon()  # what was planned around it may start now
-
-    # --- calls ---
 
     def _soon(self) -> None:
         """Look what can run when this turn of the loop is over: whoever comes in it may share a call."""
@@ -325,8 +319,6 @@ class Executor:
         version.figures.called(begun.rows, took)
         self._rest()
         self._dispatch()
-
-    # --- answers ---
 
     def _late(self, ticket: Ticket) -> None:
         if ticket.over or ticket.deadline is None:

@@ -237,8 +237,6 @@ class LocalHost:
             trouble=self._trouble,
         )
 
-    # --- inside ---
-
     async def _ask(self, version: Version, request: Request) -> Answer:
         if version.retired:  # while its answer was looked for among those that are kept
             version = self._models.route(request)

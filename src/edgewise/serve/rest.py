@@ -193,8 +193,6 @@ class Rest:
                 return Route(self._memory_unregister, ("POST",), "infer", rest="" if len(rest) == 1 else rest[1])
         return None
 
-    # Models
-
     async def infer(
         self, head: Head, body: bytes | memoryview, asked: inference.Asked | None, name: str, version: str, client: str
     ) -> Reply:
@@ -264,8 +262,6 @@ class Rest:
         given = await _json_body(asking, self.served.body_bytes) if asking.scope["method"] == "POST" else {}
         return json_reply(describing.index(self._host.index(), ready=given.get("ready") is True))
 
-    # The server
-
     async def _server(self, asking: Asking) -> Reply:
         return json_reply(describing.server(shared_memory=self.served.memory.enabled))
 
@@ -289,8 +285,6 @@ class Rest:
         from edgewise.serve import openapi
 
         return json_reply(openapi.document())
-
-    # System shared memory
 
     async def _memory_status(self, asking: Asking) -> Reply:
         found = self.served.memory.status(asking.client.name, asking.rest)

@@ -75,7 +75,7 @@ class Edge:
             if tracer is not None:
                 stack.push_async_callback(asyncio.to_thread, tracer.close)
             host = await stack.enter_async_context(self._open_host())
-            memory = SharedMemory(enabled=settings.shared_memory)
+            memory = SharedMemory(enabled=settings.shared_memory, most=settings.body)
             stack.callback(memory.close)
             served = Served(
                 host,
