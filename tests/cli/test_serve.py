@@ -22,7 +22,7 @@ import onnx
 import pytest
 
 from edgewise import cli
-from edgewise.serve import keys
+from edgewise.serve import keys, logs, starting
 from edgewise.testing import graphs
 
 pytest.importorskip("uvicorn")
@@ -144,3 +144,30 @@ def test_what_cannot_be_served(
         cli.main(["serve", *(str(models) if word == "MODELS" else word for word in words)])
     assert ended.value.code == 2 and said in capsys.readouterr().err
     assert not (tmp_path / "keys.toml").exists()
+
+
+def test_options_of_tls_leave_the_rest_of_it_as_the_file_has_it(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all who may connect: a certificate of its own on the command line lets nobody in besides."""
+    told: list[Any] = []
+
+    class Ended:
+        def run(self, ready: Any) -> None:
+            pass
+
+    def edge(folder: Path, file: Any, **_: Any) -> Ended:
+        told.append(file.server.tls)
+        return Ended()
+
+    monkeypatch.setattr(starting, "edge", edge)
+    monkeypatch.setattr(logs, "set_up", lambda **_: None)
+    config = tmp_path / "serve.toml"
+    config.write_text('[tls]\ncertificate = "c.pem"\nkey = "k.pem"\nclients = "ca.pem"\n')
+    for options in (["--tls", "d.pem", "l.pem"], ["--client-ca", "other.pem"], []):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["serve", str(models), "--config", str(config), *options])
+        assert ended.value.code == 0
+    assert [(tls.certificate.name, tls.clients.name) for tls in told] == [
+        ("d.pem", "ca.pem"),
+        ("c.pem", "other.pem"),
+        ("c.pem", "ca.pem"),
+    ]

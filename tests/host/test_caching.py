@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -31,6 +32,38 @@ def test_another_question_has_another_key() -> None:
     assert len(keys) == len(asking) + 1
     assert key_of("id", Request("m", {"b": x, "a": x})) == key_of("id", Request("m", {"a": x, "b": x}))
     assert key_of("id", Request("m", {"x": x[::2]})) == key_of("id", Request("m", {"x": x[::2].copy()}))
+
+
+def test_elements_count_and_not_where_they_lie() -> None:
+    def key(*values: bytes | str) -> bytes:
+        array = np.empty(len(values), object)
+        array[:] = values
+        return key_of("id", Request("m", {"x": array}))
+
+    assert key(b"a word", b"b") == key(b"a " + b"word", "b")
+    kept = [b"a word"]
+    array = np.array(kept, object)
+    before = key_of("id", Request("m", {"x": array}))
+    array[0] = b"another"
+    assert key_of("id", Request("m", {"x": array})) != before
+    assert len({key(b"ab", b""), key(b"a", b"b"), key(b"", b"ab"), key(b"ab"), key(b"1\na")}) == 5
+
+
+def test_types_that_numpy_has_not_itself_are_kept_too() -> None:
+    brain = np.ones(3, ml_dtypes.bfloat16)
+    assert key_of("id", Request("m", {"x": brain})) != key_of("id", Request("m", {"x": brain * 2}))
+    assert key_of("id", Request("m", {"x": brain})) != key_of("id", Request("m", {"x": brain.view(np.uint16)}))
+
+
+def test_texts_take_their_part_of_the_limit(play: Play, loop: FakeTimeLoop) -> None:
+    cache = Cache(ENTRY_BYTES + 1000, loop.time)
+    texts = np.array([b"x" * 5000], object)
+
+    async def ask() -> Answer:
+        return Answer("m", "1", {"y": texts})
+
+    play(cache.answer(b"key", "m", 10.0, ask, None))
+    assert len(cache) == 0 and cache.size == 0
 
 
 def test_asked_once_for_all_who_ask_meanwhile_and_after(hosted: Story) -> None:

@@ -12,6 +12,7 @@ from edgewise.errors import InvalidInput
 from edgewise.host.hosting import LocalHost
 from edgewise.host.requests import Answer, NoModel, Refused
 from edgewise.host.settings import ModelSettings, Versions
+from edgewise.types import Signature, TensorSpec
 
 from .conftest import FakeModel, Story, asked, put
 
@@ -166,6 +167,45 @@ def test_where_the_newest_is_bad_from_the_start_the_one_before_serves(hosted: St
         assert "no such operator" in host.index()[1].reason
 
     hosted(tell)
+
+
+def test_who_waited_for_a_bad_version_is_told_where_the_one_before_takes_other_inputs(hosted: Story) -> None:
+    other = Signature((TensorSpec("q", ("batch", 4), "float32"),), (TensorSpec("y", ("batch", 4), "float32"),))
+    hosted.model("m", signature=other)
+    hosted.model("m", version=2).error = RuntimeError("segments overlap")
+
+    async def tell(host: LocalHost) -> list[Any]:
+        asking = [asyncio.ensure_future(host.infer(asked("m"))) for _ in range(3)]
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*asking, return_exceptions=True)
+
+    told = hosted(tell)
+    assert all(isinstance(each, InvalidInput) and "q" in str(each) for each in told), told
+
+
+def test_nothing_is_kept_of_names_that_were_made_up(hosted: Story) -> None:
+    hosted.model("m")
+
+    async def tell(host: LocalHost) -> int:
+        for number in range(20):
+            with pytest.raises(NoModel):
+                await host.load(f"made-up-{number}")
+        return len(host._renewer._locks)
+
+    assert hosted(tell) == 0
+
+
+def test_what_is_loaded_while_it_closes_leaves_too(hosted: Story) -> None:
+    model = hosted.model("m")
+
+    async def tell(host: LocalHost) -> None:
+        asking = asyncio.ensure_future(host.infer(asked("m")))
+        while host._models.find("m").place.state != "loading":
+            await asyncio.sleep(0)
+        asking.cancel()
+
+    hosted(tell)
+    assert model.loads == 1 and model.resident == 0
 
 
 def test_a_model_that_is_bad_is_refused_and_not_ready(hosted: Story) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edgewise.errors import InvalidInput, NotTrusted
 from edgewise.host import curves, loading, memory, workers
 from edgewise.host.batching import NotRows, chosen, joined, key_of, split
+from edgewise.host.requests import SIZES, Statistics
 from edgewise.host.tickets import inline_rows, stretched
 from edgewise.package.signing import Trust
 from edgewise.scheduling import Curve, Point
@@ -189,3 +190,12 @@ def test_leading_axes_without_a_name_are_the_batch(tmp_path: Path) -> None:
         value.type.tensor_type.shape.dim[0].ClearField("dim_param")
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     assert loading.look(tmp_path / "m.onnx").signature.batched
+
+
+def test_sizes_of_calls_that_are_counted_have_a_number() -> None:
+    figures = Statistics()
+    for rows in range(1, 100_000, 7):
+        figures.called(rows, 1.0)
+    assert len(figures.batches) <= SIZES + 17
+    assert sum(counted.count for counted in figures.batches.values()) == len(range(1, 100_000, 7))
+    assert figures.batches[8].count == 1 and figures.batches[65536].count == len([n for n in range(1, 100_000, 7) if n > 65536])

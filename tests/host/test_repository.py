@@ -22,7 +22,7 @@ def test_both_layouts_are_found_and_strays_are_not(tmp_path: Path) -> None:
     for name in (
         "a/1/model.edgew", "a/2/model.onnx", "a/10/other.edgew", "plain.edgew", "flat.onnx", "b/1/model.onnx", "b/1/model.edgew",
         ".hidden/1/model.edgew", "a/x/model.edgew", "a/01/model.edgew", "a/0/model.edgew", "c/1/readme.txt", "d/1/x.edgew", "d/1/y.edgew",
-        "a/3/.model.edgew.partial", "notes.txt",
+        "a/3/.model.edgew.partial", "notes.txt", "a/\u00b2/model.edgew", "a/\u0663/model.edgew",
     ):  # fmt: skip
         touch(tmp_path / name)
     found = {name: {number: file.path.name for number, file in files.items()} for name, files in scan(tmp_path).items()}
@@ -72,7 +72,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         lambda: Versions(canary="2"), lambda: Versions(canary_share=0.5), lambda: Versions(canary="x", canary_share=0.1),
         lambda: Versions(latest=-1), lambda: Versions(only=("a",)), lambda: ModelSettings(queue=0), lambda: ModelSettings(instances=0),
         lambda: ModelSettings(deadline_ms=0), lambda: ModelSettings(cache_ttl_s=-1), lambda: Settings(memory_bytes=0),
-        lambda: ModelSettings(deadline_ms=float("nan")), lambda: Settings(poll_s=-1),
+        lambda: ModelSettings(deadline_ms=float("nan")), lambda: Settings(poll_s=-1), lambda: Versions(only=("\u00b2",)),
     ):  # fmt: skip
         with pytest.raises(InvalidInput):
             wrong()

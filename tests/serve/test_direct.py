@@ -7,18 +7,19 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgewise.host import Refused
-from edgewise.serve import direct
+from edgewise.serve import direct, keys
 from edgewise.serve.config import Server
 from edgewise.serve.connections import Patience
 from edgewise.serve.limits import Limits
 from edgewise.serve.rest import Rest, Served
-from edgewise.testing.hosts import FakeHost, identity
+from edgewise.testing.hosts import FakeHost, FakeModel, identity
 
 from .exchanges import BODY, INFER, Client, answered, asked, dial, post
 
@@ -188,6 +189,23 @@ def test_who_goes_away_takes_the_request_back(serve: Callable[..., Started]) -> 
     host.models["echo"].delay_s = 0.0
     with dial(served.port) as other:  # what it took of its limit is back
         assert asked(other, post(INFER))[0] == 200
+
+
+def test_what_can_not_be_said_is_counted_once(serve: Callable[..., Started]) -> None:
+    served = serve(FakeHost({"echo": FakeModel(identity("object").signature, answer=lambda _: {"y": np.array([[b"\xff"]], object)})}))
+    body = json.dumps({"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}]}).encode()
+    with dial(served.port) as connection:
+        assert asked(connection, post(INFER, body))[0] == 400
+    assert (served.served.vitals.recent("echo").requests, served.served.vitals.recent("echo").fail) == (1, 1)
+
+
+@pytest.mark.parametrize("path", [INFER, INFER + "?a=b"])
+def test_a_key_beside_another_scheme(serve: Callable[..., Started], path: str, tmp_path: Path) -> None:
+    key = keys.new_key()
+    (tmp_path / "keys.toml").write_text(keys.entry("me", key))
+    with dial(serve(models(), Server(keys=tmp_path / "keys.toml")).port) as connection:
+        assert asked(connection, post(path, authorization="Basic eDp5", x_api_key=key))[0] == 200
+        assert asked(connection, post(path, authorization="Basic eDp5"))[0] == 401
 
 
 def until(true: Callable[[], bool]) -> None:

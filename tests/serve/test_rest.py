@@ -18,7 +18,9 @@ from edgewise.errors import InvalidInput, InvalidModel
 from edgewise.host import Late, Refused
 from edgewise.serve import keys
 from edgewise.serve.access import Gate
+from edgewise.serve.http import Head, body_of
 from edgewise.serve.limits import Limits
+from edgewise.serve.problems import TooLarge
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.testing.hosts import FakeHost, FakeModel, identity
@@ -39,6 +41,26 @@ def binary(array: np.ndarray, **more: Any) -> tuple[bytes, dict[str, str]]:
     given = {"name": "x", "datatype": "FP32", "shape": shape, "parameters": {"binary_data_size": len(raw)}}
     head = json.dumps({"inputs": [given], **more}).encode()
     return head + raw, {"inference-header-content-length": str(len(head))}
+
+
+def test_a_body_over_the_limit_is_refused_with_its_first_piece() -> None:
+    async def receive() -> dict[str, Any]:
+        asked.append(1)
+        return {"type": "http.request", "body": bytes(2000), "more_body": True}
+
+    asked: list[int] = []
+    with pytest.raises(TooLarge):
+        asyncio.run(body_of(receive, Head([]), 1000))
+    assert len(asked) == 1
+
+
+def test_a_key_beside_another_scheme(host: FakeHost) -> None:
+    """As a proxy in between adds one of its own."""
+    key = keys.new_key()
+    asking = Client(Rest(Served(host, Gate(keys.parse(keys.entry("me", key))))))
+    for headers in ({"authorization": "Basic eDp5", "x_api_key": key}, {"authorization": f"Bearer {key}"}, {"x_api_key": key}):
+        assert asking.post(INFER, tensor([1.0]), **headers).status == 200
+    assert asking.post(INFER, tensor([1.0]), authorization="Basic eDp5").status == 401
 
 
 def test_json_to_the_byte(client: Client) -> None:
@@ -141,7 +163,14 @@ def test_priority_and_deadline(client: Client, host: FakeHost, monkeypatch: pyte
     ):
         assert client.post(INFER, tensor([1], parameters=given)).status == 200
         assert (host.requests[-1].priority, host.requests[-1].deadline) == (priority, deadline)
-    for wrong in ({"priority": -1}, {"priority": True}, {"timeout": 1.5}, {"timeout": "soon"}, {"binary_data_output": 1}):
+    for wrong in (
+        {"priority": -1},
+        {"priority": True},
+        {"timeout": 1.5},
+        {"timeout": "soon"},
+        {"timeout": "\u00b2"},
+        {"binary_data_output": 1},
+    ):
         assert client.post(INFER, tensor([1], parameters=wrong)).status == 400
 
 

@@ -191,12 +191,38 @@ def test_what_was_taken_is_answered_before_the_end(serving: Callable[..., Any]) 
             dial(running.port)
 
 
+@pytest.mark.parametrize("path", [INFER, INFER + "?by=asgi"])
+def test_who_is_not_answered_in_time_is_told_so_in_the_end(serving: Callable[..., Any], path: str) -> None:
+    host = FakeHost({"echo": identity(delay_s=3600.0)})
+    running = serving(host, Server(drain_s=1.0))
+    with dial(running.port) as busy:
+        busy.sendall(post(path))
+        _until(lambda: len(host.requests) == 1)
+        running.edge.stop()
+        assert answered(busy) == (503, b'{"error":"the server is closing"}') and busy.recv(1) == b""
+    running.thread.join(20)
+    assert not running.thread.is_alive() and host.cancelled == 1
+
+
+@pytest.mark.parametrize("path", [INFER, INFER + "?by=asgi"])
+def test_a_second_interrupt_waits_for_nobody(serving: Callable[..., Any], path: str) -> None:
+    host = FakeHost({"echo": identity(delay_s=3600.0)})
+    running = serving(host, Server(drain_s=3600.0, linger_s=3600.0))
+    with dial(running.port) as busy:
+        busy.sendall(post(path))
+        _until(lambda: len(host.requests) == 1)
+        for _ in range(2):
+            running.edge._server.handle_exit(signal.SIGINT, None)
+        assert answered(busy)[0] == 503
+    running.thread.join(20)
+    assert not running.thread.is_alive() and host.cancelled == 1
+
+
 SCRIPT = """
 import sys
 from edgewise.serve import logs
 from edgewise.serve.config import Server
 from edgewise.serve.server import Edge, standing
-from .exchanges import BODY, INFER, answered, asked, dial, post
 from edgewise.testing.hosts import FakeHost, identity
 logs.set_up()
 Edge(Server(port=0, linger_s=1.0), lambda: standing(FakeHost({"echo": identity(delay_s=0.3)}))).run(lambda where: print(where, flush=True))

@@ -10,7 +10,7 @@ import pytest
 
 from edgewise.errors import InvalidInput
 from edgewise.serve.classification import top
-from edgewise.serve.problems import NotFound
+from edgewise.serve.problems import NotFound, TooLarge
 from edgewise.serve.shared_memory import SharedMemory
 
 
@@ -70,3 +70,14 @@ def test_classes_as_triton_has_them() -> None:
     assert top(scores[0], 9, batched=False).tolist() == [b"0.700000:1", b"0.200000:2", b"0.100000:0"]
     with pytest.raises(InvalidInput):
         top(scores, 0)
+
+
+def test_no_more_is_read_than_a_request_may_have(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    memory = SharedMemory(enabled=True, folder=tmp_path, most=1000)
+    memory.register("me", "r", "/sparse", 0, 1 << 40)
+    with pytest.raises(TooLarge, match="at most 1000"):
+        memory.read("me", "r", 0, 1 << 39)
+    assert memory.read("me", "r", 5, 1000) == bytes(1000)
+    memory.close()

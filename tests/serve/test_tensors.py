@@ -91,6 +91,9 @@ def test_what_is_not_finite_goes_by_name() -> None:
         ([1], "FP32", [-1]),
         ([1], "FP32", [1] * 65),
         ([], "FP32", [2**40, 2**40]),
+        ([], "FP32", [0, 2**63 - 1]),
+        ([], "INT8", [2**40, 0, 2**40]),
+        ([], "BYTES", [0, 2**64 - 1]),
         ("abc", "BYTES", [3]),
         (["\ud800"], "BYTES", [1]),
     ],
@@ -98,3 +101,12 @@ def test_what_is_not_finite_goes_by_name() -> None:
 def test_nothing_is_cast_that_would_change_it(data: object, datatype: str, shape: list[int]) -> None:
     with pytest.raises(InvalidInput):
         tensors.from_json(data, datatype, shape)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BOOL", "BYTES"])
+def test_an_empty_tensor_is_no_way_around_the_limit(datatype: str) -> None:
+    for shape in ([0, 2**63 - 1], [2**64 - 1, 0]):
+        for make in (lambda: tensors.from_bytes(b"", datatype, shape), lambda: tensors.from_text(b"[]", datatype, shape)):  # noqa: B023
+            with pytest.raises(InvalidInput, match="any memory"):
+                make()
+    assert tensors.from_bytes(b"", datatype, [0, 4]).shape == (0, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import io
@@ -17,7 +18,7 @@ import pytest
 from edgewise import package
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph
-from edgewise.serve import upstream
+from edgewise.serve import starting, upstream
 from edgewise.serve.upstream import Got, Mirror
 from edgewise.testing import graphs
 
@@ -210,3 +211,20 @@ def test_over_http(there: Files, tmp_path: Path) -> None:
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *words: object) -> None:
         pass
+
+
+def test_a_full_disk_is_not_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "MIRROR_S", 0.0)
+    looks: list[int] = []
+
+    class Full:
+        def sync(self) -> bool:
+            looks.append(1)
+            raise OSError(28, "No space left on device")
+
+    async def story() -> None:
+        async with starting._mirrored(Full()), asyncio.timeout(10):  # type: ignore[arg-type]
+            while len(looks) < 3:
+                await asyncio.sleep(0)
+
+    asyncio.run(story())

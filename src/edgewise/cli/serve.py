@@ -13,7 +13,7 @@ from edgewise.errors import InvalidInput
 
 if TYPE_CHECKING:
     from edgewise.package.signing import Trust
-    from edgewise.serve.config import Server
+    from edgewise.serve.config import Server, Tls
     from edgewise.serve.upstream import Mirror
 
 
@@ -88,10 +88,7 @@ def command(
         return
     file = files.read(config) if config is not None else files.File()
     told: dict[str, Any] = {"host": host, "port": port, "grpc_port": grpc_port, "keys": keys, "log": log}
-    if tls is not None:
-        told["tls"] = files.Tls(*tls, client_ca)
-    elif client_ca is not None:
-        raise InvalidInput("--client-ca asks clients for certificates, which needs TLS: give --tls cert.pem key.pem too")
+    told["tls"] = _tls(file.server.tls, tls, client_ca)
     if otlp is not None:
         tracing = file.server.tracing
         told["tracing"] = replace(tracing, otlp=otlp) if tracing else files.Tracing(otlp)
@@ -110,6 +107,18 @@ def command(
         source=str(config or "serve.toml"),
     )
     edge.run(lambda address: _told(address, server))
+
+
+def _tls(before: Tls | None, files: tuple[Path, Path] | None, clients: Path | None) -> Tls | None:
+    """before: what --config says; who may connect stays as it is there unless told otherwise."""
+    from edgewise.serve.config import Tls
+
+    found = before if files is None else Tls(*files, before.clients if before is not None else None)
+    if clients is None:
+        return found
+    if found is None:
+        raise InvalidInput("--client-ca asks clients for certificates, which needs TLS: give --tls cert.pem key.pem too")
+    return replace(found, clients=clients)
 
 
 def _told(address: str, server: Server) -> None:

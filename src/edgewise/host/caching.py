@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -40,9 +41,23 @@ def key_of(content_id: str, request: Request) -> bytes:
         digest.update(f"{len(name)} {name}\n".encode())
     for name in sorted(request.inputs):
         array = np.ascontiguousarray(request.inputs[name])
-        digest.update(f"{len(name)} {name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
+        digest.update(f"{len(name)} {name} {array.dtype} {array.shape}\n".encode())
+        if array.dtype.kind == "O":  # the array's own bytes are addresses, which the next request's elements may have too
+            for element in map(_plain, array.reshape(-1)):
+                digest.update(b"%d\n" % len(element))
+                digest.update(element)
+        else:
+            digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.digest()
+
+
+def _plain(element: str | bytes) -> bytes:
+    return element.encode() if isinstance(element, str) else element
+
+
+def _bytes(array: np.ndarray) -> int:
+    """What it takes, with the objects that it refers to."""
+    return array.nbytes + (sum(map(sys.getsizeof, array.reshape(-1))) if array.dtype.kind == "O" else 0)
 
 
 class Cache:
@@ -116,7 +131,7 @@ class Cache:
         if task.cancelled() or task.exception() is not None:
             return
         answer = task.result()
-        size = sum(array.nbytes for array in answer.outputs.values()) + ENTRY_BYTES
+        size = sum(map(_bytes, answer.outputs.values())) + ENTRY_BYTES
         if size > self.limit:
             return
         # A copy: what came may be a row of a whole call's array. Read-only: many get the same.

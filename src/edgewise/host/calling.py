@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from edgewise.errors import EdgewiseError
 from edgewise.host.batching import NotRows, chosen, joined, split
-from edgewise.host.requests import Counted
 from edgewise.host.tickets import Version
 from edgewise.types import Inputs, Outputs, Runner
 
@@ -69,4 +68,4 @@ def counted(version: Version, whole: float, queued: float, computed: float, rows
     figures.rows += rows
     figures.last_s = time.time()
     if call:
-        figures.batches.setdefault(call, Counted()).add(computed)
+        figures.called(call, computed)

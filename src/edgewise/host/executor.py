@@ -9,12 +9,13 @@ from functools import partial
 from itertools import count
 
 from edgewise import scheduling
+from edgewise.errors import InvalidInput
 from edgewise.host.batching import Key, chosen
 from edgewise.host.calling import WHY, Ran, counted, run, told
-from edgewise.host.requests import Answer, Counted, Late, Refused, Request
+from edgewise.host.requests import Answer, Late, Refused, Request
 from edgewise.host.residency import Residency
 from edgewise.host.schedule import Schedule
-from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of
+from edgewise.host.tickets import Begun, Ticket, Version, check_wanted, deadline_of, fit
 from edgewise.host.workers import Workers
 from edgewise.scheduling import Pending, State, Wait
 from edgewise.types import Outputs
@@ -49,8 +50,6 @@ class Executor:
     @property
     def state(self) -> State:
         return self._schedule.state
-
-    # --- a request comes ---
 
     def take(self, version: Version, request: Request) -> Answer | Ticket:
         """The answer of a call that was too short to queue for, or the ticket of a request that was queued.
@@ -88,7 +87,11 @@ class Executor:
         self._held -= len(later)
         now = self._clock()
         for ticket in later.values():
-            self._queue(ticket, now, asked=False)
+            try:
+                fit(ticket, version)  # it may have come for another version
+                self._queue(ticket, now, asked=False)
+            except InvalidInput as error:
+                self._fail(ticket, error)
 
     def moved(self, version: Version, other: Version) -> None:
         """Those who wait for `version` to come wait for `other` instead."""
@@ -97,8 +100,10 @@ class Executor:
         for ticket in later.values():
             ticket.version = other
             try:
+                if other.place.usable:
+                    fit(ticket, other)
                 self._place(ticket, self._clock(), asked=False)
-            except Refused as error:
+            except (Refused, InvalidInput) as error:
                 self._fail(ticket, error)
 
     def refused(self, version: Version, error: Exception) -> None:
@@ -143,8 +148,6 @@ class Executor:
         for ticket in list(self._waiting.values()):
             self._unqueue(ticket)
             self._fail(ticket, error)
-
-    # --- into the queue and out of it ---
 
     def _place(self, ticket: Ticket, now: float, asked: bool = True) -> None:
         version = ticket.version
@@ -209,8 +212,6 @@ class Executor:
             version.waiting -= 1
             self._residency.leave(version.place)
             self._soon()  # what was planned around it may start now
-
-    # --- calls ---
 
     def _soon(self) -> None:
         """Look what can run when this turn of the loop is over: whoever comes in it may share a call."""
@@ -315,11 +316,9 @@ class Executor:
                 self._settle(ticket)
             else:
                 self._fail(ticket, told(version, outcome))
-        version.figures.batches.setdefault(begun.rows, Counted()).add(took)
+        version.figures.called(begun.rows, took)
         self._rest()
         self._dispatch()
-
-    # --- answers ---
 
     def _late(self, ticket: Ticket) -> None:
         if ticket.over or ticket.deadline is None:

@@ -206,8 +206,8 @@ class LocalHost:
         error = await self._renewer.now(model)
         entry = self._models.entry(model)
         if error is None or not all(entry.versions[number].failed for number in entry.order):
-            for number in entry.order:
-                await asyncio.shield(self._residency.want(entry.versions[number].place))
+            for version in [entry.versions[number] for number in entry.order]:  # others may come and go meanwhile
+                await asyncio.shield(self._residency.want(version.place))
         if isinstance(error, Refused):
             raise error
         if error is not None:
@@ -236,8 +236,6 @@ class LocalHost:
             tally=self._residency.tally,
             trouble=self._trouble,
         )
-
-    # --- inside ---
 
     async def _ask(self, version: Version, request: Request) -> Answer:
         if version.retired:  # while its answer was looked for among those that are kept

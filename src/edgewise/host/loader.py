@@ -139,8 +139,6 @@ class Loader:
         self._heavy.shutdown()
         self._light.shutdown()
 
-    # --- in threads ---
-
     async def _look(self, version: Version) -> Facts:
         try:
             facts = await self._in(self._light, self._engine.look, version)

@@ -62,6 +62,8 @@ class Renewer:
 
     async def renew(self, name: str, files: Mapping[str, File], again: bool = False) -> EdgewiseError | None:
         """again: try what was refused before once more. What was wrong with the newest file that didn't take over."""
+        if name not in self._models.entries and not files:
+            return None  # a name that somebody made up: nothing is kept of it
         async with self._locks.setdefault(name, asyncio.Lock()):
             entry = self._models.entries.get(name)
             if entry is None:

@@ -33,7 +33,7 @@ def scan(folder: Path) -> dict[str, dict[str, File]]:
             _add(found, entry.stem, "1", entry)
         elif NAME.fullmatch(entry.name):
             for inner in _listed(entry):
-                if inner.name.isdigit() and inner.name == str(int(inner.name)) and int(inner.name) > 0:
+                if inner.name.isdecimal() and inner.name == str(int(inner.name)) and int(inner.name) > 0:
                     _add(found, entry.name, inner.name, _model_in(inner))
     return found
 

@@ -108,9 +108,15 @@ class Counted:
         self.seconds += seconds
 
 
+SIZES = 256  # of calls that are counted apart; rows of a request are its client's to choose
+
+
 @dataclass
 class Statistics:
-    """Of one version since it was first loaded. batches: by rows of a call, how often it was made and how long it took."""
+    """Of one version since it was first loaded. batches: by rows of a call, how often it was made and how long it took.
+
+    Once there are SIZES of them, a call of other rows counts as one of the next lower power of two.
+    """
 
     success: Counted = field(default_factory=Counted)
     fail: Counted = field(default_factory=Counted)
@@ -123,6 +129,14 @@ class Statistics:
     rows: int = 0
     batches: dict[int, Counted] = field(default_factory=dict)
     last_s: float = 0.0  # time.time() of the last request
+
+    def called(self, rows: int, seconds: float) -> None:
+        counted = self.batches.get(rows)
+        if counted is None:
+            if len(self.batches) >= SIZES and rows:
+                rows = 1 << (rows.bit_length() - 1)
+            counted = self.batches.setdefault(rows, Counted())
+        counted.add(seconds)
 
 
 class Taken(Protocol):

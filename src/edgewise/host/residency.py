@@ -117,7 +117,6 @@ class Residency:
         self._inflation = 0.0
         self._excess = False
         self._worker: asyncio.Task[None] | None = None
-        self._closed = False
 
     def touch(self, place: Place) -> None:
         """Somebody asks for this model."""
@@ -179,15 +178,12 @@ class Residency:
             self._start()
 
     async def close(self) -> None:
-        """No more loads: what is wanted is refused. What is in memory leaves when its last user is done."""
-        self._closed = True
+        """What is wanted is refused. What is in memory, or being loaded, leaves when its last user is done."""
         for place in list(self._wanted):
             if place.state == "absent":
                 self._fail(place, Refused(f"{place.name}: the server is closing"))
-        await asyncio.gather(*(self.drop(place) for place in list(self._inside)))
+        await asyncio.gather(*(self.drop(place) for place in [*self._inside, *self._wanted]))
         await self.settled()
-
-    # --- the one who loads and evicts, one step after another ---
 
     def _start(self) -> None:
         self._moved.set()

@@ -31,7 +31,7 @@ class Versions:
         if self.latest < 0:
             raise InvalidInput(f"latest={self.latest}: give how many of the newest versions are served, or 0 for all")
         for version in (*self.only, *filter(None, (self.canary,))):
-            if not version.isdigit() or int(version) < 1:
+            if not version.isdecimal() or int(version) < 1:
                 raise InvalidInput(f"version {version!r}: versions are whole numbers from 1 up, as their folders are called")
         if not 0 <= self.canary_share <= 1:
             raise InvalidInput(f"canary_share={self.canary_share}: give a share of the requests in 0..1")

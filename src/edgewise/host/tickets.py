@@ -184,5 +184,11 @@ def check_wanted(version: Version, wanted: tuple[str, ...]) -> None:
                 raise InvalidInput(f"{version.name} has no output {name!r}; it has {', '.join(names)}")
 
 
+def fit(ticket: Ticket, version: Version) -> None:
+    """Have it wait for `version`, whatever it came for. Raises InvalidInput where that one takes or gives something else."""
+    ticket.rows = version.rows_of(ticket.request.inputs)
+    check_wanted(version, ticket.request.outputs)
+
+
 def row_bytes(inputs: Inputs) -> float:
     return float(sum(np.prod(array.shape[1:], dtype=np.int64) * array.dtype.itemsize for array in inputs.values()))

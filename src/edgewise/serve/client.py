@@ -183,7 +183,7 @@ def _problem(reply: http.client.HTTPResponse, data: bytes, address: Address) -> 
             return NoModel(words)
         case 429 | 503:
             after = reply.headers.get("Retry-After") or ""
-            return Refused(words, float(after) if after.isdigit() else 1.0)
+            return Refused(words, float(after) if after.isdecimal() else 1.0)
         case 408 | 504:
             return Late(words)
         case status if status < 500:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edgewise.errors import EdgewiseError
 from edgewise.serve.direct import Direct, Exchange
 
 NEVER = float("inf")
@@ -44,9 +46,22 @@ class Bodies:
         self.held = 0
 
 
+class _Flow(FlowControl):
+    """Reads nothing while requests wait for others' answers: whoever sends them quicker than they are answered would fill the memory."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:  # whose body isn't whole is the last one, and waits for nobody
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """due: by when the client has to have sent what it is at; NEVER where it is not its turn. takes_by: the same of what waits for it.
-    asking: the task or exchange that waits for an answer. direct: what answers inference without ASGI. idle: between two requests.
+    asking: the task or exchange that waits for an answer. direct: what answers inference without ASGI.
+    whole: whether all of the request was there that came last. idle: it is, and was answered.
     """
 
     def __init__(
@@ -60,7 +75,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*args, **given)
         self.direct = direct
-        self.idle = False
+        self.idle = self.whole = False
         self.patience = patience
         self.bodies = bodies
         self._held = 0
@@ -73,6 +88,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self.due = self.clock() + self.patience.head_s
         if len(self.connections) > self.patience.connections:
             self._refuse(b"503 Service Unavailable", "too many connections")
@@ -90,9 +106,8 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if not self._in_head:
             return
-        # What came with the end of the request before may be that one's body.
-        shared = self.scope is not before and before is not None
-        self._head_bytes += min(len(data), self.patience.head_bytes) if shared else len(data)
+        if self.scope is before or before is None:  # else it may be the body of the request before
+            self._head_bytes += len(data)
         if self._head_bytes > self.patience.head_bytes and not self.transport.is_closing():
             self._refuse(b"431 Request Header Fields Too Large", f"headers of over {self.patience.head_bytes} bytes")
 
@@ -105,7 +120,7 @@ class Connection(HttpToolsProtocol):
         self.takes_by = NEVER
 
     def on_message_begin(self) -> None:
-        self.idle = False
+        self.idle = self.whole = False
         super().on_message_begin()
         self.scope["edgewise.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._in_head = True
@@ -113,15 +128,17 @@ class Connection(HttpToolsProtocol):
         self.due = self.clock() + self.patience.head_s
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self.due = self.clock() + self.patience.body_s
+        exchange = None
         if self.direct is not None and self._plain():
             address = self.client[0] if self.client else ""
             exchange = self.direct.exchange(self, self.url, self.headers, address, self.parser.should_keep_alive())
-            if exchange is not None:
-                self.cycle = exchange  # type: ignore[assignment]
-                return
-        super().on_headers_complete()
+        if exchange is not None:
+            self.cycle = exchange  # type: ignore[assignment]
+        else:
+            super().on_headers_complete()
+        self._in_head = False
+        # Behind another request nothing is read, so it can't come.
+        self.due = NEVER if self.pipeline else self.clock() + self.patience.body_s
 
     def _plain(self) -> bool:
         """Whether an exchange may begin: a POST of HTTP/1.1, nothing before it unanswered, and the client takes what it is sent."""
@@ -157,19 +174,30 @@ class Connection(HttpToolsProtocol):
         self._release()
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self.due = self.clock() + self.patience.write_s
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        else:  # uvicorn would start a timer for each
-            self.idle = True
-            self.due = self.clock() + self.timeout_keep_alive
+            if not (self.pipeline or self.whole):
+                self.due = self.clock() + self.patience.body_s
+        elif self.whole:
+            self._rest()
+        self.flow.resume_reading()
+
+    def _rest(self) -> None:
+        """Wait for another request. uvicorn would start a timer for each."""
+        self.idle = True
+        self.due = self.clock() + self.timeout_keep_alive
 
     def _release(self) -> None:
         self.bodies.held -= self._held
         self._held = 0
 
     def on_message_complete(self) -> None:
+        self.whole = True
+        if self.cycle.response_complete:  # before its body came
+            self._rest()
+            return
         self.due = NEVER
         if isinstance(self.cycle, Exchange):
             if not self.transport.is_closing():
@@ -177,20 +205,35 @@ class Connection(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
+    def give_up(self, error: EdgewiseError) -> None:
+        """Answer what waits so. Tasks are uvicorn's to cancel."""
+        self.pipeline.clear()
+        if isinstance(self.asking, Exchange):
+            self.asking.give_up(error)
+
     def overdue(self, now: float) -> None:
         """Tell a client whose time is over so, and close; with one that doesn't read, there is nothing to say."""
         if now < min(self.due, self.takes_by):
             return
-        if now >= self.takes_by or (self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete):
+        if now >= self.takes_by or self.transport.is_closing():
             self.transport.abort()
-        elif self.transport.is_closing():
-            return
         elif self.idle or self.scope is None:
             self.transport.close()  # it asks nothing
+            self.due = now + self.patience.write_s
         else:
             self._refuse(b"408 Request Timeout", "the request took too long to arrive")
 
+    def _refusable(self) -> bool:
+        """Whether what is written now answers the request that comes in; not another one that waits, nor the middle of an answer."""
+        cycle = self.cycle
+        if self._in_head or self.whole:
+            return cycle is None or cycle.response_complete
+        return not (self.pipeline or cycle.response_started or cycle.response_complete)
+
     def _refuse(self, status: bytes, reason: str, more: bytes = b"") -> None:
+        if not self._refusable():
+            self.transport.abort()
+            return
         body = b'{"error":"%s"}' % reason.encode()
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n" % (
             status,

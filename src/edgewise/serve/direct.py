@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgewise.errors import InvalidInput
+from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.host import Answer, Taken
 from edgewise.serve import http, inference
 from edgewise.serve.access import bearer
@@ -26,6 +26,7 @@ PATHS = 4096  # that are remembered at a time; clients make them up
 ALIGNED = 64  # bytes: where raw tensors begin in memory
 JOINED = 1 << 16  # bytes of a reply up to which one copy is cheaper than a second piece
 _STATUS = {status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in codes.HTTPStatus}
+_STATUS[499] = b"HTTP/1.1 499 \r\n"  # of a request that was given up here
 
 
 class Line(Protocol):
@@ -83,13 +84,21 @@ class Exchange:
         if self.waits_for is not None:
             self.waits_for.cancel()
 
+    def give_up(self, error: EdgewiseError) -> None:
+        """Answer so, whatever it waits for, and close."""
+        self.keep_alive = False
+        waits_for = self.waits_for
+        self._failed(error)
+        if waits_for is not None:
+            waits_for.cancel()
+
     def _begin(self) -> Reply | None:
         head, rest, served = self.head, self.rest, self.rest.served
         if served.hosts:
             http.check_host(head.host, served.hosts)
         if head.origin:
             http.check_origin(head.origin, head.host)
-        key = bearer(head.authorization) if head.authorization else head.api_key or None
+        key = (bearer(head.authorization) if head.authorization else None) or head.api_key or None
         self.client = served.gate.client(key, self.address, "infer")
         served.gate.enter(self.client)
         self.entered = True
@@ -133,8 +142,9 @@ class Exchange:
 
     def _found(self, found: Answer) -> Reply:
         assert self.asked is not None
+        reply = inference.reply(self.asked, found, None, self.rest.served.memory)
         self.rest.served.vitals.answered(found, time.perf_counter() - self.began)
-        return inference.reply(self.asked, found, None, self.rest.served.memory)
+        return reply
 
     def _failed(self, error: BaseException) -> None:
         if self.asked is not None and not isinstance(self.waits_for, asyncio.Task):

@@ -94,26 +94,20 @@ async def send_reply(send: Send, reply: Reply) -> None:
 async def body_of(receive: Receive, head: Head, most: int) -> bytes:
     """All of it, decoded. Raises TooLarge, Unsupported for an encoding, Gone."""
     length = head.length
-    if length and (not length.isdigit() or int(length[:20]) > most):
+    if length and (not length.isdecimal() or int(length[:20]) > most):
         raise TooLarge(f"a body of {length[:20]} bytes: at most {most} are taken")
-    message = await receive()
-    if message["type"] != "http.request":
-        raise Gone
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        pieces = [body]
-        total = len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Gone
-            pieces.append(message.get("body", b""))
-            total += len(pieces[-1])
-            if total > most:
-                raise TooLarge(f"a body of over {most} bytes: at most that many are taken")
-        body = b"".join(pieces)
-    if len(body) > most:
-        raise TooLarge(f"a body of {len(body)} bytes: at most {most} are taken")
+    pieces: list[bytes] = []
+    total, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Gone
+        pieces.append(message.get("body", b""))
+        total += len(pieces[-1])
+        more = message.get("more_body", False)
+        if total > most:
+            raise TooLarge(f"a body of over {most} bytes: at most that many are taken")
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return _decoded(body, head.encoding, most) if head.encoding else body
 
 

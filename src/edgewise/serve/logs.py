@@ -29,10 +29,16 @@ class Plain(logging.Formatter):
     """The same for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={value}" for name, value in getattr(record, "told", {}).items())
+        fields = " ".join(f"{name}={_line(value)}" for name, value in getattr(record, "told", {}).items())
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
         trace = "\n" + "".join(traceback.format_exception(*record.exc_info)) if record.exc_info and record.exc_info[0] else ""
         return f"{when} {record.levelname.lower()}: {record.getMessage()}{' ' if fields else ''}{fields}{trace}"
+
+
+def _line(value: Any) -> str:
+    """As it is where it can't be taken for something else: a client's words may hold line ends, or a terminal's commands."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def set_up(stream: TextIO | None = None, *, plain: bool = False, level: int = logging.INFO) -> None:

@@ -27,7 +27,7 @@ def deadline(parameters: Mapping[str, Any], now: float) -> float | None:
 def whole(parameters: Mapping[str, Any], name: str, default: int = 0) -> int:
     """A whole number, 0 or more. Raises InvalidInput for anything else, `true` among it."""
     value = parameters.get(name, default)
-    if isinstance(value, str) and value.isdigit() and len(value) < 20:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidInput(f"parameter {name}={str(value)[:40]!r}: give a whole number, 0 or more")

@@ -54,6 +54,11 @@ class TooMany(EdgewiseError):
         self.retry_after_s = retry_after_s
 
 
+def closing() -> Refused:
+    """What is told to those whom the end of the server doesn't wait for."""
+    return Refused("the server is closing", 5.0)
+
+
 class Told(NamedTuple):
     """How an error is told. http: status. grpc: the name of a grpc.StatusCode. retry_after_s: when asking again may help; 0 for never."""
 

@@ -23,7 +23,7 @@ from edgewise.serve.keys import Client
 from edgewise.serve.keys import Scope as Right
 from edgewise.serve.logs import say
 from edgewise.serve.parameters import digits
-from edgewise.serve.problems import NotFound, Unsupported, WrongMethod
+from edgewise.serve.problems import NotFound, Unsupported, WrongMethod, closing
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.serve.tracing import Tracer
 from edgewise.serve.vitals import Vitals
@@ -128,10 +128,11 @@ class Rest:
             self.replies[499] += 1
             return
         except asyncio.CancelledError:
-            if not getattr(scope.get("edgewise.connection"), "gone", False):
-                raise  # the server ends
-            self.replies[499] += 1
-            return
+            if getattr(scope.get("edgewise.connection"), "gone", False):
+                self.replies[499] += 1
+                return
+            error = closing()  # nobody else cancels
+            reply = problem(error)
         except Exception as found:  # whatever fails, whoever asked is answered, and the others go on
             error, reply = found, problem(found)
         self.ended(scope["method"], scope["path"], reply.status, client, began, error)
@@ -152,7 +153,7 @@ class Rest:
         if right is None:
             return await handler(Asking(scope, receive, head, _NOBODY, model, version, rest)), ""
         gate, address = self.served.gate, scope.get("client")
-        key = bearer(head.authorization) if head.authorization else head.api_key or None
+        key = (bearer(head.authorization) if head.authorization else None) or head.api_key or None
         client = gate.client(key, address[0] if address else "", right)
         gate.enter(client)
         try:
@@ -191,8 +192,6 @@ class Rest:
             case ["unregister"] | ["region", _, "unregister"]:
                 return Route(self._memory_unregister, ("POST",), "infer", rest="" if len(rest) == 1 else rest[1])
         return None
-
-    # Models
 
     async def infer(
         self, head: Head, body: bytes | memoryview, asked: inference.Asked | None, name: str, version: str, client: str
@@ -263,8 +262,6 @@ class Rest:
         given = await _json_body(asking, self.served.body_bytes) if asking.scope["method"] == "POST" else {}
         return json_reply(describing.index(self._host.index(), ready=given.get("ready") is True))
 
-    # The server
-
     async def _server(self, asking: Asking) -> Reply:
         return json_reply(describing.server(shared_memory=self.served.memory.enabled))
 
@@ -288,8 +285,6 @@ class Rest:
         from edgewise.serve import openapi
 
         return json_reply(openapi.document())
-
-    # System shared memory
 
     async def _memory_status(self, asking: Asking) -> Reply:
         found = self.served.memory.status(asking.client.name, asking.rest)

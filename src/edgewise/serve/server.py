@@ -26,6 +26,7 @@ from edgewise.serve.direct import Direct
 from edgewise.serve.http import LOOPBACK, Application
 from edgewise.serve.keys import KeyFile
 from edgewise.serve.logs import say
+from edgewise.serve.problems import closing
 from edgewise.serve.rest import Rest, Served
 from edgewise.serve.shared_memory import SharedMemory
 from edgewise.serve.vitals import Vitals
@@ -74,7 +75,7 @@ class Edge:
             if tracer is not None:
                 stack.push_async_callback(asyncio.to_thread, tracer.close)
             host = await stack.enter_async_context(self._open_host())
-            memory = SharedMemory(enabled=settings.shared_memory)
+            memory = SharedMemory(enabled=settings.shared_memory, most=settings.body)
             stack.callback(memory.close)
             served = Served(
                 host,
@@ -154,9 +155,22 @@ class Draining(uvicorn.Server):
         while not self.should_exit:
             await asyncio.sleep(0.1)
         self._served.draining.set()
-        say("draining", level=logging.WARNING, under_way=len(self.server_state.tasks))
-        if self._linger_s and not self.force_exit:
-            await asyncio.sleep(self._linger_s)
+        say("draining", level=logging.WARNING, under_way=sum(connection.asking is not None for connection in self._connections()))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._linger_s
+        while not self.force_exit and (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(0.1, left))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Who isn't answered within the time for it, or by a second SIGINT, is told so: the host then has nobody to wait for."""
+        await super().shutdown(sockets)
+        for connection in self._connections():
+            connection.give_up(closing())
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    def _connections(self) -> list[Connection]:
+        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import InvalidInput
-from edgewise.serve.problems import Absent, NotFound
+from edgewise.serve.problems import Absent, NotFound, TooLarge
 
 FOLDER = Path("/dev/shm")  # where Linux has what shm_open makes
 _KEY = re.compile(r"/?[A-Za-z0-9_.-]{1,200}")
@@ -33,10 +33,13 @@ class Region:
 
 
 class SharedMemory:
-    """The regions that clients registered. enabled: where it isn't, every call raises NotFound: nothing tells that there might be any."""
+    """The regions that clients registered. enabled: where it isn't, every call raises NotFound: nothing tells that there might be any.
 
-    def __init__(self, *, enabled: bool, folder: Path = FOLDER) -> None:
-        self.enabled = enabled
+    most: bytes of one tensor that is read; a region costs whoever makes it nothing, and its copy here memory.
+    """
+
+    def __init__(self, *, enabled: bool, folder: Path = FOLDER, most: int = 64 << 20) -> None:
+        self.enabled, self.most = enabled, most
         self._folder = folder
         self._regions: dict[tuple[str, str], Region] = {}
 
@@ -76,8 +79,10 @@ class SharedMemory:
         return [region for (held, _), region in self._regions.items() if held == owner]
 
     def read(self, owner: str, name: str, offset: int, size: int) -> bytes:
-        """Raises NotFound, and InvalidInput where the region doesn't hold that many bytes."""
+        """Raises NotFound, InvalidInput where the region doesn't hold that many bytes, TooLarge."""
         region = self._inside(owner, name, offset, size)
+        if size > self.most:
+            raise TooLarge(f"a tensor of {size} bytes in shared memory: at most {self.most} are taken")
         data = os.pread(region.handle, size, region.offset + offset)
         if len(data) != size:
             raise InvalidInput(f"shared memory region {name!r} was cut short: {len(data)} of {size} bytes are left")

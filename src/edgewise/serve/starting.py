@@ -90,7 +90,7 @@ async def _mirrored(mirror: Mirror) -> AsyncIterator[None]:
             await asyncio.sleep(MIRROR_S)
             try:
                 await asyncio.to_thread(mirror.sync)
-            except EdgewiseError as error:
+            except (EdgewiseError, OSError) as error:  # a full disk among them: the next look tries again
                 say(str(error), level=logging.ERROR)
 
     polling = asyncio.create_task(poll())

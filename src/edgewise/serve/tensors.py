@@ -71,12 +71,13 @@ def elements(shape: Sequence[int]) -> int:
     """How many a tensor of `shape` has. Raises InvalidInput for what is no shape."""
     if len(shape) > DEEPEST:
         raise InvalidInput(f"a shape of {len(shape)} axes: at most {DEEPEST} are taken")
-    count = 1
+    count = beside = 1  # beside: without axes of 0, which numpy counts so
     for axis in shape:
         if axis < 0:
             raise InvalidInput(f"shape {list(shape)[:16]}: every axis has to be 0 or more")
         count *= axis
-    if count >= 2**48:
+        beside *= axis or 1
+    if beside >= 2**48:
         raise InvalidInput(f"shape {list(shape)[:16]} has more elements than any memory")
     return count
 

@@ -125,7 +125,9 @@ def test_typed_contents_that_do_not_fit() -> None:
     for datatype, dtype, shape, said in (
         ("INT8", "int8", [2], "can't hold"),
         ("INT32", "int32", [3], "has 3 elements, and int_contents has 2"),
-        ("INT32", "int32", [-1, -2], "elements"),
+        ("INT32", "int32", [-1, -2], "0 or more"),
+        ("INT32", "int32", [2] + [1] * 70, "axes"),
+        ("INT32", "int32", [0, 2**62], "any memory"),
         ("FP32", "float32", [2], "int_contents was given"),
         ("FP16", "float16", [2], "send raw_input_contents"),
     ):

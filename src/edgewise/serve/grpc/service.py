@@ -27,7 +27,7 @@ MOST_WORDS = 2000  # clients take 8 kB of metadata, which errors are part of
 IN_STREAM = 16  # requests of one stream that are under way at a time
 Method = Callable[[Any, Any], Awaitable[Any]]
 
-# What each method needs a key for; "" for what anyone may ask.
+# The scope that a method needs; "infer" unless named, None for what anyone may ask.
 SCOPES: dict[str, Scope | None] = {
     "ServerLive": None,
     "ServerReady": None,

@@ -180,10 +180,8 @@ def typed(contents: Any, datatype: str, dtype: np.dtype[Any], shape: Sequence[in
     if others:
         raise InvalidInput(f"{datatype} stands in {field}, and {others[0]} was given")
     values = getattr(contents, field)
-    count = 1
-    for axis in shape:
-        count *= axis
-    if len(values) != count or any(axis < 0 for axis in shape):
+    count = tensors.elements(shape)
+    if len(values) != count:
         raise InvalidInput(f"{datatype} of shape {list(shape)} has {count} elements, and {field} has {len(values)}")
     if dtype.kind == "O":
         array = np.empty(count, object)
