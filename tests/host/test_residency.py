@@ -187,6 +187,7 @@ def test_it_is_refused_when_nobody_ends_in_time(loop: FakeTimeLoop, play: Play) 
             await host.want(b)
         assert loop.time() - began == pytest.approx(2.0, abs=0.1)
         host.leave(a)
+        await host.settled()
 
     play(story())
 
