@@ -120,7 +120,9 @@ def standing(name: str, length: int, folder: Path, core: int, limit_s: int) -> I
         config = f'[models.{name}]\nbackend = "{EXECUTION.backend}"\nthreads = {EXECUTION.threads}\n'
         _, rest, grpc = stack.enter_context(serving(folder, own, core, limit_s, config, name))
         alone = stack.enter_context(contextlib.closing(Alone(path, core)))
-        yield alone, [stack.enter_context(contextlib.closing(client(BINARY, array, rest, grpc, name))) for _ in range(CLIENTS)]
+        clients = [stack.enter_context(contextlib.closing(client(BINARY, array, rest, grpc, name))) for _ in range(CLIENTS)]
+        clients[0].ask()  # the model is loaded for the first request
+        yield alone, clients
 
 
 def added(alone: Alone, one: Client, rounds: int, seconds: float) -> dict[str, Any]:
