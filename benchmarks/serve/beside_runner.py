@@ -1,8 +1,9 @@
 """What `edgewise serve` adds to a model of a millisecond, and keeps of the throughput of one of five: beside the same runner in a loop.
 
 The runner, in a process of its own, and the server share a core and take turns; the clients have the other core. One client gives the
-added time, eight that each ask again as soon as they are answered the throughput. Binary REST. The models are chains of matrix products
-for one row, so that no two requests become one call.
+added time, eight that each ask again as soon as they are answered the throughput. Binary REST. Two kinds of model, for one row, so that no
+two requests become one call: convolutions of a small picture, as a device's nets are, whose few weights stay in the cache; and a chain of
+matrix products, 16 MB of weights to a millisecond, which leave the cache with nothing of the server in it.
 """
 
 from __future__ import annotations
@@ -32,28 +33,40 @@ from edgewise.testing import graphs
 from edgewise.types import Execution
 
 WIDTH = 512
+CHANNELS, SIDE = 48, 24
+KINDS = ("convolutions", "matrices")
+SHAPES = {"convolutions": (1, 3, SIDE, SIDE), "matrices": (1, WIDTH)}
 CLIENTS = 8
 EXECUTION = Execution("onnxruntime")
 BAR_US, BAR_SHARE = 120.0, 0.9
 
 
-def chain(length: int) -> Graph:
-    """So many products of a row with a square matrix: (1, 512) -> (1, 512)."""
+def net(kind: str, length: int) -> Graph:
+    """So many layers on one row: of 3x3 convolutions (1, 3, 24, 24) -> (1, 48, 24, 24), or of square matrices (1, 512) -> (1, 512)."""
     random = np.random.default_rng(0)
-    weights = {f"w{i}": random.standard_normal((WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5 for i in range(length)}
     names = ["x", *(f"h{i}" for i in range(length - 1)), "y"]
-    nodes: list[graphs.Node] = [("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(length)]
-    return Graph.from_proto(graphs.build(nodes, {"x": (1, WIDTH)}, {"y": (1, WIDTH)}, weights))
+    weights, nodes = dict[str, np.ndarray](), list[graphs.Node]()
+    for i in range(length):
+        if kind == "matrices":
+            weights[f"w{i}"] = random.standard_normal((WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5
+            nodes.append(("MatMul", [names[i], f"w{i}"], [names[i + 1]]))
+        else:
+            inner = CHANNELS if i else 3
+            weights[f"w{i}"] = random.standard_normal((CHANNELS, inner, 3, 3)).astype(np.float32) / (9 * inner) ** 0.5
+            nodes.append(("Conv", [names[i], f"w{i}"], [names[i + 1]], {"pads": [1, 1, 1, 1]}))
+    shape = SHAPES[kind]
+    nodes.append(("ReduceMean", ["y"], ["mean"], {"keepdims": 1}))  # so that what is answered is small
+    return Graph.from_proto(graphs.build(nodes, {"x": shape}, {"mean": (1,) * len(shape)}, weights))
 
 
 class Alone:
     """The runner by itself, in a process on the server's core: asked for so many seconds of calls, it tells what each took."""
 
-    def __init__(self, model: Path, core: int) -> None:
+    def __init__(self, model: Path, kind: str, core: int) -> None:
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {core})
         try:
-            line = ["timeout", "3600", sys.executable, __file__, str(model)]
+            line = ["timeout", "3600", sys.executable, __file__, str(model), kind]
             self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         finally:
             os.sched_setaffinity(0, before)
@@ -77,12 +90,12 @@ class Alone:
             self._process.kill()
 
 
-def answer_calls(model: Path) -> None:
+def answer_calls(model: Path, kind: str) -> None:
     """The process of `Alone`."""
     from edgewise.host import loading
 
     runner = loading.Runners(loading.Model((model.read_bytes(),), EXECUTION), eager=True)
-    inputs = {"x": np.ones((1, WIDTH), np.float32)}
+    inputs = {"x": np.ones(SHAPES[kind], np.float32)}
     for line in sys.stdin:
         times = []
         until = time.perf_counter() + float(line)
@@ -93,13 +106,13 @@ def answer_calls(model: Path) -> None:
         print(json.dumps(times), flush=True)
 
 
-def length_for(milliseconds: float, core: int, folder: Path) -> int:
-    """Products in a chain whose call takes about so long on that core: guessed twice, as a chain that the cache can't hold takes longer."""
-    length = max(2, round(16 * milliseconds))
-    for turn in range(2):
+def length_for(kind: str, milliseconds: float, core: int, folder: Path) -> int:
+    """Layers of a net whose call takes about so long on that core: guessed three times, as one that the cache can't hold takes longer."""
+    length = max(2, round((16 if kind == "matrices" else 4) * milliseconds))
+    for turn in range(3):
         path = folder / f"trial{turn}.onnx"
-        chain(length).save(path)
-        with contextlib.closing(Alone(path, core)) as alone:
+        net(kind, length).save(path)
+        with contextlib.closing(Alone(path, kind, core)) as alone:
             alone.times(0.2)
             # What disturbs only ever lengthens a call.
             took = float(np.percentile(alone.times(1.0), 25))
@@ -109,17 +122,17 @@ def length_for(milliseconds: float, core: int, folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def standing(name: str, length: int, folder: Path, core: int, limit_s: int) -> Iterator[tuple[Alone, list[Client]]]:
+def standing(name: str, kind: str, length: int, folder: Path, core: int, limit_s: int) -> Iterator[tuple[Alone, list[Client]]]:
     """The runner, and clients of the server that has the same model."""
     (folder / name / "1").mkdir(parents=True)
     path = folder / name / "1" / "model.onnx"
-    chain(length).save(path)
-    array = np.ones((1, WIDTH), np.float32)
+    net(kind, length).save(path)
+    array = np.ones(SHAPES[kind], np.float32)
     with contextlib.ExitStack() as stack:
         own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = f'[models.{name}]\nbackend = "{EXECUTION.backend}"\nthreads = {EXECUTION.threads}\n'
         _, rest, grpc = stack.enter_context(serving(folder, own, core, limit_s, config, name))
-        alone = stack.enter_context(contextlib.closing(Alone(path, core)))
+        alone = stack.enter_context(contextlib.closing(Alone(path, kind, core)))
         clients = [stack.enter_context(contextlib.closing(client(BINARY, array, rest, grpc, name))) for _ in range(CLIENTS)]
         clients[0].ask()  # the model is loaded for the first request
         yield alone, clients
@@ -192,21 +205,26 @@ def saturated(alone: Alone, clients: list[Client], rounds: int, seconds: float) 
 
 
 def compared(rounds: int, seconds: float, core: int, limit_s: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        lengths = {ms: length_for(ms, core, folder) for ms in (1, 5)}
-        with standing("millisecond", lengths[1], folder / "one", core, limit_s) as (alone, clients):
-            one = added(alone, clients[0], rounds, seconds)
-        # A round is to hold some hundred requests.
-        with standing("five", lengths[5], folder / "five", core, limit_s) as (alone, clients):
-            five = saturated(alone, clients, rounds, max(1.0, 2 * seconds))
-    more, share = one["added_us"], five["share"]
-    print(f"one client: {one['runner_p50_us']['value']:.0f} µs alone, served {one['served_p50_us']['value']:.0f} µs, ", end="")
-    print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds")
-    print(f"{CLIENTS} clients: {five['runner_per_s']['value']:.1f} calls/s alone, served {five['served_per_s']['value']:.1f}, ", end="")
-    print(f"{100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}], n={share['n']} rounds", flush=True)
-    return {"products": lengths, "added": one, "saturated": five}
+    """Of each kind of model, one of a millisecond and one of five."""
+    found = {}
+    for kind in KINDS:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            lengths = {ms: length_for(kind, ms, core, folder) for ms in (1, 5)}
+            with standing("millisecond", kind, lengths[1], folder / "one", core, limit_s) as (alone, clients):
+                one = added(alone, clients[0], rounds, seconds)
+            # A round is to hold some hundred requests.
+            with standing("five", kind, lengths[5], folder / "five", core, limit_s) as (alone, clients):
+                five = saturated(alone, clients, rounds, max(1.0, 2 * seconds))
+        more, share = one["added_us"], five["share"]
+        print(f"{kind}, one client: {one['runner_p50_us']['value']:.0f} µs alone, served {one['served_p50_us']['value']:.0f} µs, ", end="")
+        print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds")
+        print(f"{kind}, {CLIENTS} clients: {five['runner_per_s']['value']:.1f} calls/s alone, ", end="")
+        print(f"served {five['served_per_s']['value']:.1f}, ", end="")
+        print(f"{100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}], n={share['n']} rounds", flush=True)
+        found[kind] = {"layers": lengths, "added": one, "saturated": five}
+    return found
 
 
 if __name__ == "__main__":
-    answer_calls(Path(sys.argv[1]))
+    answer_calls(Path(sys.argv[1]), sys.argv[2])

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewise.errors import InvalidInput
 from edgewise.host import Refused
-from edgewise.serve import direct, keys
+from edgewise.serve import direct, inference, keys
 from edgewise.serve.config import Server
-from edgewise.serve.connections import Patience
+from edgewise.serve.connections import Connection, Patience
 from edgewise.serve.limits import Limits
 from edgewise.serve.rest import Rest, Served
+from edgewise.serve.shared_memory import SharedMemory
 from edgewise.testing.hosts import FakeHost, FakeModel, identity
 
 from .exchanges import BODY, INFER, Client, answered, asked, dial, post
@@ -269,3 +271,56 @@ def test_what_is_logged_and_counted(serve: Callable[..., Started], caplog: pytes
     assert sum("request" in line and "failed" not in line for line in told) >= 4
     assert served.served.vitals.recent("echo").success == 1 and served.served.vitals.recent("soon").success == 1
     assert served.served.vitals.recent("broken").fail == 1
+
+
+def test_the_same_head_again_asks_of_other_tensors(serve: Callable[..., Started], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose parser is left out: answers are of the tensors that came, and what is wrong with these is told as ever."""
+    parsed = []
+    begin = Connection.on_message_begin
+    monkeypatch.setattr(Connection, "on_message_begin", lambda self: (parsed.append(1), begin(self))[1])
+    host = models()
+    with dial(serve(host).port) as connection:
+        for number in range(5):
+            body, length = raw([[number, 2, 3]], parameters={"binary_data_output": True})
+            assert asked(connection, post(INFER, body, inference_header_content_length=length))[1].endswith(body[-12:])
+        assert len(parsed) == 1 and [request.inputs["x"][0, 0] for request in host.requests] == [0, 1, 2, 3, 4]
+        short = body.replace(b"[1, 3]", b"[1, 4]")
+        status, told = asked(connection, post(INFER, short, inference_header_content_length=length))
+        assert status == 400 and b"16 bytes" in told
+        for number in (7, 8):
+            later = post("/v2/models/soon/infer", raw([[number]])[0], inference_header_content_length=raw([[number]])[1])
+            assert json.loads(asked(connection, later)[1])["outputs"][0]["data"] == [number]
+        connection.sendall(later + later)  # in one piece: two requests aren't one
+        assert [json.loads(whole(connection)[2])["outputs"][0]["data"] for _ in range(2)] == [[8.0], [8.0]]
+        connection.sendall(later)
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert [whole(connection)[0] for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("wrong", [-4, 4])
+def test_a_remembered_form_is_held_to_its_size(wrong: int) -> None:
+    array = np.ones((1, 3), np.float32)
+    body, length = raw(array)
+    memory = SharedMemory(enabled=False)
+    for _ in range(2):
+        asked = inference.read(body, int(length), "echo", "", "", memory, 0.0)
+        assert np.array_equal(asked.request.inputs["x"], array)
+    with pytest.raises(InvalidInput, match="bytes"):
+        inference.read(body[: int(length)] + bytes(12 + wrong), int(length), "echo", "", "", memory, 0.0)
+
+
+def test_a_remembered_deadline_is_counted_from_each_request() -> None:
+    told = {"name": "x", "datatype": "FP32", "shape": [1, 1], "parameters": {"binary_data_size": 4}}
+    head = json.dumps({"inputs": [told], "parameters": {"timeout": 500_000, "priority": 1}}).encode()
+    memory = SharedMemory(enabled=False)
+    for now in (1.0, 2.0, 3.0):
+        request = inference.read(head + bytes(4), len(head), "echo", "", "", memory, now).request
+        assert request.deadline == pytest.approx(now + 0.5) and request.priority == 99
+
+
+def test_forms_that_are_remembered_are_few() -> None:
+    memory = SharedMemory(enabled=False)
+    for width in range(1, 2 * inference.FORMS):
+        body, length = raw(np.zeros((1, width)))
+        inference.read(body, int(length), "echo", "", "", memory, 0.0)
+        assert len(inference._forms) <= inference.FORMS

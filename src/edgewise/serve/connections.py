@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgewise.errors import EdgewiseError
-from edgewise.serve.direct import Direct, Exchange
+from edgewise.serve.direct import Again, Direct, Exchange, again
 
 NEVER = float("inf")
 
@@ -76,6 +76,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **given)
         self.direct = direct
         self.idle = self.whole = False
+        self._again: Again | None = None
         self.patience = patience
         self.bodies = bodies
         self._held = 0
@@ -102,14 +103,33 @@ class Connection(HttpToolsProtocol):
             self.asking.cancel()
 
     def data_received(self, data: bytes) -> None:
-        before = self.scope
+        if self.idle and self._same(data):
+            return
+        before, between = self.scope, self.idle or self.scope is None
         super().data_received(data)
+        if between and isinstance(self.cycle, Exchange) and not self.pipeline:
+            self._again = again(self.cycle, data)
         if not self._in_head:
             return
         if self.scope is before or before is None:  # else it may be the body of the request before
             self._head_bytes += len(data)
         if self._head_bytes > self.patience.head_bytes and not self.transport.is_closing():
             self._refuse(b"431 Request Header Fields Too Large", f"headers of over {self.patience.head_bytes} bytes")
+
+    def _same(self, data: bytes) -> bool:
+        """Answer a request that is whole and has the very head of the one before: it needs no parser."""
+        again = self._again
+        if again is None or len(data) != again.size or not data.startswith(again.head):
+            return False
+        if self.flow.write_paused or self.bodies.held + len(data) > self.patience.bodies:
+            return False
+        self._unset_keepalive_if_required()
+        self.idle, self.due = False, NEVER
+        self._held += len(data)
+        self.bodies.held += len(data)
+        self.cycle = exchange = again.exchange(data)  # type: ignore[assignment]
+        exchange.answer()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()

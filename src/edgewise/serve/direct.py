@@ -10,7 +10,7 @@ import asyncio
 import http as codes
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from edgewise.errors import EdgewiseError, InvalidInput
 from edgewise.host import Answer, Taken
@@ -58,7 +58,7 @@ class Exchange:
     def __init__(self, rest: Rest, line: Line, head: Head, where: tuple[str, str], address: str, keep_alive: bool) -> None:
         self.rest, self.line, self.head, self.address, self.keep_alive = rest, line, head, address, keep_alive
         self.model, self.version = where
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes | memoryview] = []
         self.disconnected = self.response_complete = self.entered = False
         self.client: Client | None = None
         self.asked: inference.Asked | None = None
@@ -192,6 +192,29 @@ class Exchange:
             view[at : at + len(piece)] = piece
             at += len(piece)
         return view[start:]
+
+
+class Again(NamedTuple):
+    """A request as it came, in one piece. head: up to its body; size: of both, in bytes. given: what its exchange was made of."""
+
+    head: bytes
+    size: int
+    given: tuple[Rest, Line, Head, tuple[str, str], str, bool]
+
+    def exchange(self, data: bytes) -> Exchange:
+        """Of one with the same head, and another body."""
+        made = Exchange(*self.given)
+        made.pieces.append(memoryview(data)[len(self.head) :])
+        return made
+
+
+def again(exchange: Exchange, data: bytes) -> Again | None:
+    """What is kept of `exchange` for others like it, where `data` was all of its request and it keeps its connection."""
+    head = data.find(b"\r\n\r\n") + 4
+    if not exchange.keep_alive or head < 4 or len(data) != head + int(exchange.head.length):
+        return None
+    where = exchange.model, exchange.version
+    return Again(data[:head], len(data), (exchange.rest, exchange.line, exchange.head, where, exchange.address, True))
 
 
 class Direct:

@@ -95,11 +95,14 @@ def from_bytes(data: bytes | bytearray | memoryview, datatype: str, shape: Seque
         if array.size and array.max() > 1:
             raise InvalidInput("BOOL: every byte has to be 0 or 1")
         array = array.view(np.bool_)
+    return native(array).reshape(shape)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """A view of raw contents, as engines read it: in whole words, while what stands behind a JSON header may begin anywhere."""
     if sys.byteorder == "big":
         array = array.byteswap()
-    if not array.flags.aligned:
-        array = array.copy()  # engines read whole words; what stands behind a JSON header of any length may begin anywhere
-    return array.reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def to_bytes(array: np.ndarray) -> bytes | memoryview:
