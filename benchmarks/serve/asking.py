@@ -131,7 +131,11 @@ def check(one: Client, array: np.ndarray) -> None:
         raise RuntimeError(f"the answer isn't what was sent: {found.size} floats, first {found.ravel()[:3]}, sent {array.ravel()[:3]}")
 
 
-def asked(one: Client, seconds: float, least: int = 3) -> list[float]:
+class Asks(Protocol):
+    def ask(self) -> object: ...
+
+
+def asked(one: Asks, seconds: float, least: int = 3) -> list[float]:
     """Seconds that each request took: one after the other for so long, and so many at least."""
     times: list[float] = []
     until = time.perf_counter() + seconds

@@ -1,16 +1,19 @@
 """What `edgewise serve` adds to a model of a millisecond, and keeps of the throughput of one of five: beside the same runner in a loop.
 
 The runner, in a process of its own, and the server share a core and take turns; the clients have the other core. One client gives the
-added time, eight that each ask again as soon as they are answered the throughput. Binary REST. Two kinds of model, for one row, so that no
-two requests become one call: convolutions of a small picture, as a device's nets are, whose few weights stay in the cache; and a chain of
-matrix products, 16 MB of weights to a millisecond, which leave the cache with nothing of the server in it.
+added time, eight that each ask again as soon as they are answered the throughput. Binary REST. Beside the added time stands an exchange of
+as many bytes with a process that does nothing but read them and write others back: no server can add less. Two kinds of model, for one row,
+so that no two requests become one call: convolutions of a small picture, as a device's nets are, whose few weights stay in the cache; and
+a chain of matrix products, 16 MB of weights to a millisecond, which leave the cache with nothing of the server in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,10 +37,25 @@ from edgewise.types import Execution
 
 WIDTH = 512
 CHANNELS, SIDE = 48, 24
+HEAD = 300  # bytes around a tensor, either way
 KINDS = ("convolutions", "matrices")
 SHAPES = {"convolutions": (1, 3, SIDE, SIDE), "matrices": (1, WIDTH)}
 CLIENTS = 8
 EXECUTION = Execution("onnxruntime")
+ECHO = """
+import socket, sys
+request, answer = int(sys.argv[1]), bytes(int(sys.argv[2]))
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+left = request
+while piece := connection.recv(left):
+    left -= len(piece)
+    if not left:
+        connection.sendall(answer)
+        left = request
+"""
 BAR_US, BAR_SHARE = 120.0, 0.9
 
 
@@ -90,6 +108,35 @@ class Alone:
             self._process.kill()
 
 
+class Floor:
+    """What a request of so many bytes and an answer of so many take by themselves, between a process on the server's core and this one."""
+
+    def __init__(self, request: int, answer: int, core: int) -> None:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {core})
+        try:
+            line = ["timeout", "3600", sys.executable, "-c", ECHO, str(request), str(answer)]
+            self._process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        finally:
+            os.sched_setaffinity(0, before)
+        assert self._process.stdout is not None
+        self._connection = socket.create_connection(("127.0.0.1", int(self._process.stdout.readline())), timeout=10)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._data, self._answer = bytes(request), answer
+
+    def ask(self) -> int:
+        self._connection.sendall(self._data)
+        left = self._answer
+        while left:
+            left -= len(self._connection.recv(left))
+        return self._answer
+
+    def close(self) -> None:
+        """Its connection ends, and so does it."""
+        self._connection.close()
+        self._process.wait(10)
+
+
 def answer_calls(model: Path, kind: str) -> None:
     """The process of `Alone`."""
     from edgewise.host import loading
@@ -138,12 +185,13 @@ def standing(name: str, kind: str, length: int, folder: Path, core: int, limit_s
         yield alone, clients
 
 
-def added(alone: Alone, one: Client, rounds: int, seconds: float) -> dict[str, Any]:
+def added(alone: Alone, one: Client, floor: Floor, rounds: int, seconds: float) -> dict[str, Any]:
     """µs at the median, of every round."""
     alone.times(seconds / 2)
     asked(one, seconds / 2)
-    own, served = [], []
+    own, served, empty = [], [], []
     for turn in range(rounds):
+        empty.append(median_us(asked(floor, seconds / 3)))
         if turn % 2:
             served.append(median_us(asked(one, seconds)))
         own.append(median_us(alone.times(seconds)))
@@ -153,6 +201,7 @@ def added(alone: Alone, one: Client, rounds: int, seconds: float) -> dict[str, A
     return {
         "runner_p50_us": told(median_interval(own), digits=1),
         "served_p50_us": told(median_interval(served), digits=1),
+        "empty_exchange_us": told(median_interval(empty), digits=1),
         "added_us": told(more, digits=1),
         "met": more.value <= BAR_US,
     }
@@ -212,13 +261,16 @@ def compared(rounds: int, seconds: float, core: int, limit_s: int) -> dict[str, 
             folder = Path(temporary)
             lengths = {ms: length_for(kind, ms, core, folder) for ms in (1, 5)}
             with standing("millisecond", kind, lengths[1], folder / "one", core, limit_s) as (alone, clients):
-                one = added(alone, clients[0], rounds, seconds)
+                sent = 4 * math.prod(SHAPES[kind]) + HEAD
+                with contextlib.closing(Floor(sent, HEAD, core)) as floor:
+                    one = added(alone, clients[0], floor, rounds, seconds)
             # A round is to hold some hundred requests.
             with standing("five", kind, lengths[5], folder / "five", core, limit_s) as (alone, clients):
                 five = saturated(alone, clients, rounds, max(1.0, 2 * seconds))
         more, share = one["added_us"], five["share"]
         print(f"{kind}, one client: {one['runner_p50_us']['value']:.0f} µs alone, served {one['served_p50_us']['value']:.0f} µs, ", end="")
-        print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds")
+        print(f"added {more['value']:.0f} µs [{more['low']:.0f}, {more['high']:.0f}], n={more['n']} rounds; ", end="")
+        print(f"an empty exchange {one['empty_exchange_us']['value']:.0f} µs")
         print(f"{kind}, {CLIENTS} clients: {five['runner_per_s']['value']:.1f} calls/s alone, ", end="")
         print(f"served {five['served_per_s']['value']:.1f}, ", end="")
         print(f"{100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}], n={share['n']} rounds", flush=True)
