@@ -42,11 +42,20 @@ class Rest:
         lines = [f"POST {path} HTTP/1.1", f"host: 127.0.0.1:{port}", f"content-length: {len(body)}", *headers]
         self._data, self._read = "\r\n".join(lines).encode() + b"\r\n\r\n" + body, read
         self._buffer = memoryview(bytearray(4 << 20))
-        self._connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self._port = port
+        self._connect()
+
+    def _connect(self) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", self._port), timeout=TIMEOUT_S)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def ask(self) -> int:
-        return exchange(self._connection, self._data, self._buffer)
+        try:
+            return exchange(self._connection, self._data, self._buffer)
+        except ConnectionError:  # some servers close a connection while others have their turn
+            self._connection.close()
+            self._connect()
+            return exchange(self._connection, self._data, self._buffer)
 
     def answer(self) -> np.ndarray:
         length = self.ask()

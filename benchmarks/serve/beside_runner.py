@@ -144,7 +144,7 @@ def answer_calls(model: Path, kind: str) -> None:
     runner = loading.Runners(loading.Model((model.read_bytes(),), EXECUTION), eager=True)
     inputs = {"x": np.ones(SHAPES[kind], np.float32)}
     for line in sys.stdin:
-        times = []
+        times: list[float] = []
         until = time.perf_counter() + float(line)
         while not times or time.perf_counter() < until:
             began = time.perf_counter()

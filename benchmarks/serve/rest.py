@@ -62,11 +62,11 @@ def request(floats: int, form: str, key: str | None) -> bytes:
 
 
 def exchange(connection: socket.socket, data: bytes, buffer: memoryview) -> int:
-    """Bytes of the answer's body. Raises RuntimeError for any other than 200."""
+    """Bytes of the answer's body. Raises RuntimeError for any other than 200, ConnectionError."""
     connection.sendall(data)
     have = 0
     while True:
-        have += connection.recv_into(buffer[have:])
+        have += _some(connection, buffer[have:])
         end = bytes(buffer[: min(have, 1024)]).find(b"\r\n\r\n")
         if end >= 0:
             break
@@ -75,8 +75,15 @@ def exchange(connection: socket.socket, data: bytes, buffer: memoryview) -> int:
         raise RuntimeError(bytes(buffer[:have]).decode(errors="replace")[:500])
     length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
     while have < end + 4 + length:
-        have += connection.recv_into(buffer[have:])
+        have += _some(connection, buffer[have:])
     return length
+
+
+def _some(connection: socket.socket, buffer: memoryview) -> int:
+    count = connection.recv_into(buffer)
+    if not count:
+        raise ConnectionError("the server closed the connection")
+    return count
 
 
 def measured(port: int, process: psutil.Process, floats: int, form: str, key: str | None, requests: int, rounds: int) -> Row:
