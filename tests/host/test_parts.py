@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +93,20 @@ def test_threads_hand_back_results_and_errors_in_the_loop() -> None:
         assert sorted(str(result) for result, _, _ in seen) == ["1", "1", "None"]
         assert [type(error) for _, error, _ in seen if error] == [ZeroDivisionError]
         assert all(main for _, _, main in seen)
+
+    asyncio.run(story())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
+@pytest.mark.parametrize("nice", [0, 3])
+def test_threads_of_calls_stand_back_behind_the_loop(nice: int) -> None:
+    async def story() -> None:
+        threads, over = workers.Threads(1, asyncio.get_running_loop(), nice), asyncio.get_running_loop().create_future()
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        threads.start(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), lambda result, _: over.set_result(result))
+        assert await asyncio.wait_for(over, 10) == min(19, before + nice)
+        assert os.getpriority(os.PRIO_PROCESS, 0) == before
+        threads.close()
 
     asyncio.run(story())
 

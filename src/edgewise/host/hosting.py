@@ -94,7 +94,7 @@ class LocalHost:
             clock=self._clock,
         )
         self._residency = Residency(settings.memory_bytes, self._loader, self._above, room_s=settings.room_s, clock=self._clock)
-        self._workers = self._given_workers or Threads(cores, loop)
+        self._workers = self._given_workers or Threads(cores, loop, settings.nice)
         inline_ms = settings.inline_ms if settings.inline_ms is not None else INLINE_ONE_CORE_MS if cores == 1 else INLINE_MS
         self._executor = Executor(self._workers, self._residency, cores=cores, inline_s=inline_ms / 1e3, clock=self._clock, loop=loop)
         self._renewer = Renewer(

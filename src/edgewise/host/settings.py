@@ -89,6 +89,8 @@ class Settings:
     cores: how many calls' threads run at once; 0: what is measured here. poll_s: how often the repository is looked at; 0: never.
     inline_ms: calls that take no longer run in the event loop itself when nothing else waits, which saves two changes of thread; None: 0.3,
     and 2 on one core, where whoever comes meanwhile could do nothing but wait either way.
+    nice: by how much the threads of calls stand back behind the loop's, which has little to do each time and else waits for a slice of
+    theirs to end; 0 where other programs of the device are not to go before them (Linux).
     cache_bytes: of answers kept. room_s: how long a load waits for models in use. grace_s: how long closing waits for what was taken.
     trust: whose packages may be loaded. curves: whether measured batch curves are kept beside the models.
     """
@@ -97,6 +99,7 @@ class Settings:
     cores: int = 0
     poll_s: float = 2.0
     inline_ms: float | None = None
+    nice: int = 5
     cache_bytes: int = 64 << 20
     room_s: float = 30.0
     grace_s: float = 30.0
@@ -110,6 +113,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= least):
                 raise InvalidInput(f"{name}={value}: give {least} or more")
+
+        if not 0 <= self.nice <= 19:
+            raise InvalidInput(f"nice={self.nice}: give 0 to 19")
 
     def of(self, model: str) -> ModelSettings:
         return self.models.get(model, self.default)
