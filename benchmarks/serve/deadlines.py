@@ -5,7 +5,7 @@
 `edgewise serve` on one core, an open loop of clients (Poisson) on the other. Two models of some milliseconds: one whose requests are run
 one by one, and one bound by its weights, whose requests share calls; and one of a millisecond, whose refusals cost as much as a good part
 of a call. Capacity is what the same server answers when many clients each ask
-as soon as they are answered, before and after. A deadline is eight calls away.
+as soon as they are answered, before and after. A deadline is eight calls away, of the size that saturation runs.
 
 Beside it, the same server with the simulator's reference policy in place of its own (`scheduling.reference`, switched in by this script
 alone): first in, first out, nothing refused while a place is left; once with the queue as plain ones are, which never look at a deadline,
@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import runpy
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,13 @@ async def overloaded(client: Client, data: bytes, rate: float, seconds: float, s
             late = max(late, -wait)
         asked.append(asyncio.ensure_future(client.ask(data)))
     return list(await asyncio.gather(*asked)), late
+
+
+def calls(port: int, name: str) -> tuple[int, float]:
+    """How many the engine has made of a model, and the seconds that they took."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/{name}/stats", timeout=10) as reply:
+        (found,) = json.load(reply)["model_stats"]
+    return found["execution_count"], sum(each["compute_infer"]["ns"] for each in found["batch_stats"]) / 1e9
 
 
 def row(replies: list[Reply], deadline_s: float, capacity: float, seconds: float) -> dict[str, Any]:
@@ -141,20 +150,20 @@ def measured(name: str, graph: Graph, policy: str, given: argparse.Namespace, kn
                 if first.status != 200:
                     raise RuntimeError(f"{name}: {first.status} {first.error}")
                 if policy == "edgewise":
+                    before = calls(server.port, name)
                     rate, halves = await capacity(client, plain, given.clients, given.capacity_seconds)
-                    alone = [(await client.ask(plain)).seconds for _ in range(50)]
-                    # Eight calls: of what one takes alone, or of the size that saturation runs, by how long it held a client.
-                    call = max(float(np.median(alone)), 1 / rate)
-                    known.update(capacity=rate, deadline_s=max(0.01, CALLS * call))
+                    after = calls(server.port, name)
+                    call = (after[1] - before[1]) / (after[0] - before[0])
+                    known.update(capacity=rate, call_s=call, deadline_s=max(0.01, CALLS * call))
                     print(f"{name}: {rate:.0f} requests a second, deadline {1e3 * known['deadline_s']:.1f} ms", flush=True)
                     known["halves"] = told(median_interval(halves), 1, 1)
                 deadline = None if policy == "FIFO" else known["deadline_s"]
                 await client.warm(2 * given.clients)
-                before = stolen()
+                stolen_before = stolen()
                 replies, late = await overloaded(client, request(name, data, deadline), 2 * known["capacity"], given.seconds, given.seed)
-                after = stolen()
+                stolen_after = stolen()
                 found = row(replies, known["deadline_s"], known["capacity"], given.seconds)
-                found["steal_s"] = None if before is None or after is None else round(after - before, 3)
+                found["steal_s"] = None if stolen_before is None or stolen_after is None else round(stolen_after - stolen_before, 3)
                 found["client_late_at_most_ms"] = round(late * 1e3, 3)
                 if policy == "edgewise":
                     again, _ = await capacity(client, plain, given.clients, given.capacity_seconds)
@@ -203,6 +212,7 @@ def main() -> None:
         rows[name] = {
             "capacity_per_s": round(known["capacity"], 1),
             "capacity_by_half_second": known["halves"],
+            "call_ms": round(1e3 * known["call_s"], 2),
             "deadline_ms": round(1e3 * known["deadline_s"], 2),
             "policies": by_policy,
             "met": met(by_policy["edgewise"]),
