@@ -178,8 +178,7 @@ class Executor:
         self._schedule.enrol()
         pending = Pending(ticket.id, line, ticket.arrived, ticket.deadline, ticket.priority, ticket.rows, ticket.request.client)
         if asked:
-            self._schedule.state = scheduling.seen(self.state, pending, now)
-            verdict = scheduling.admit(self.state, pending, now)
+            verdict = self._schedule.admit(pending, now)
             if verdict.reason == "never" and self._schedule.tries(line, now):
                 ticket.probe = True
                 self._begin(line, [ticket], ticket.rows, now)
@@ -208,7 +207,7 @@ class Executor:
         if version.later.pop(ticket.id, None) is not None:
             self._held -= 1
         if self._waiting.pop(ticket.id, None) is not None:
-            self._schedule.state = scheduling.without(self.state, (ticket.id,))
+            self._schedule.left(ticket.id)
             version.waiting -= 1
             self._residency.leave(version.place)
             self._soon()  # what was planned around it may start now
