@@ -207,7 +207,7 @@ class Executor:
         if version.later.pop(ticket.id, None) is not None:
             self._held -= 1
         if self._waiting.pop(ticket.id, None) is not None:
-            self._schedule.left(ticket.id)
+            self._schedule.state = scheduling.without(self.state, (ticket.id,))
             version.waiting -= 1
             self._residency.leave(version.place)
             self._soon()  # what was planned around it may start now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import count
 
 from edgewise import scheduling
@@ -10,7 +9,6 @@ from edgewise.host import lines
 from edgewise.host.lines import Line
 from edgewise.host.tickets import Begun, Version
 from edgewise.scheduling import Pending, Running, State, Verdict
-from edgewise.scheduling.admission import SOONEST_S
 from edgewise.types import Inputs
 
 PACED = 16  # of calls that run alone, about one in eight is told to the schedule, which takes its pace of them; of those at once, one in 16
@@ -25,27 +23,14 @@ class Schedule:
         self._inline_s = inline_s
         self._lone: Begun | None = None  # a call that the state doesn't have: nothing else is there
         self._numbers = count(1)
-        self._refused: tuple[Pending, float] | None = None  # who was, since the last one left the queue; and by when it would have ended
 
     def admit(self, pending: Pending, now: float) -> Verdict:
-        """`scheduling.admit`, of a request that comes. In overload most are refused for the same: who goes behind one that was, with a
-        deadline before that one's end, can't fare better, and a plan of all that waits says so no sooner.
-        """
+        """Of a request that comes."""
         self.state = scheduling.seen(self.state, pending, now)
-        if self._refused is not None:
-            before, ends_s = self._refused
-            alike = pending.model == before.model and pending.rows >= before.rows and pending.priority <= before.priority
-            if alike and before.due_s <= pending.due_s < ends_s:
-                return Verdict("deadline", max(SOONEST_S, ends_s - pending.due_s), ends_s)
         verdict = scheduling.admit(self.state, pending, now)
-        if verdict.reason == "deadline" and math.isfinite(verdict.ends_s):
-            self._refused = pending, verdict.ends_s
+        if not verdict.admitted:
+            self.state = scheduling.refused(self.state, pending, verdict)
         return verdict
-
-    def left(self, id: int) -> None:
-        """This request doesn't wait any more."""
-        self._refused = None
-        self.state = scheduling.without(self.state, (id,))
 
     def line(self, version: Version, inputs: Inputs) -> str:
         """Where requests of these shapes wait: those that may share a call, in one line."""
@@ -84,7 +69,6 @@ class Schedule:
 
     def began(self, begun: Begun, lone: bool) -> None:
         """lone: nothing else is there, so nobody need know of it as yet."""
-        self._refused = None
         if lone:
             self._lone = begun
             return
@@ -94,7 +78,6 @@ class Schedule:
 
     def ended(self, begun: Begun, now: float, took: float, counts: bool) -> None:
         """took: seconds of the call alone. counts: whether they tell of the next ones'."""
-        self._refused = None
         name, line = begun.line, self.lines[begun.line]
         if begun.inline:
             lines.ran_in_loop(name, line, took, self._inline_s)

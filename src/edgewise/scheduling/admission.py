@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -52,6 +52,8 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
         return Verdict("", 0.0, own)
     if pending.deadline_s is None:
         return Verdict()
+    if (alike := _alike(state, pending)) is not None:
+        return alike
     waiting = list(state.waiting)
     insort(waiting, pending, key=key)
     calls, begun = plan(state, now, waiting), list[Planned]()
@@ -76,6 +78,28 @@ def admit(state: State, pending: Pending, now: float) -> Verdict:
     if broken and not _harmless(state, pending, waiting, kept, now, broken):
         return Verdict("deadline", max(SOONEST_S, _next_end(state, now) - now), mine.safe_s)
     return Verdict("", 0.0, mine.safe_s)
+
+
+def refused(state: State, pending: Pending, verdict: Verdict) -> State:
+    """After `admit` refused it."""
+    if verdict.reason != "deadline" or math.isinf(verdict.ends_s):
+        return state
+    return replace(state, refused=(pending, verdict.ends_s))
+
+
+def _alike(state: State, pending: Pending) -> Verdict | None:
+    """The verdict on whoever goes behind one that was refused, with a deadline before that one's end, while nobody has left since.
+
+    In overload most arrivals are such, and a plan of all that waits says the same of them; but where calls are shared, now and then the
+    newcomer would have found a place in one that is planned otherwise by then.
+    """
+    if state.refused is None:
+        return None
+    before, ends_s = state.refused
+    behind = pending.model == before.model and pending.rows >= before.rows and pending.priority <= before.priority
+    if not behind or not before.due_s <= pending.due_s < ends_s:
+        return None
+    return Verdict("deadline", max(SOONEST_S, ends_s - pending.due_s), ends_s)
 
 
 def _harmless(state: State, pending: Pending, waiting: list[Pending], kept_s: float, now: float, broken: set[int]) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgewise.scheduling.admission import Verdict, admit
+from edgewise.scheduling.admission import Verdict, admit, refused
 from edgewise.scheduling.calls import Call, Wait, expired, next_call, rested
 from edgewise.scheduling.curve import Curve
 from edgewise.scheduling.state import Pending, Running, State, begun, ended, judged, queued, seen, without
@@ -153,7 +153,7 @@ def _arrived(state: State, pending: Pending, policy: Policy, outcomes: dict[int,
     if verdict.admitted:
         return queued(state, pending)
     outcomes[pending.id] = Outcome(pending, "refused", pending.arrived_s, verdict.retry_after_s)
-    return state
+    return refused(state, pending, verdict)
 
 
 def poisson(rates: dict[str, float], seconds: float, deadlines_s: dict[str, float], seed: int, bursts: float = 1.0) -> list[Pending]:

@@ -112,6 +112,7 @@ class State:
     freed_s: when the last call ended.
     given_up: of those that wait, whose promise was broken for others (`calls.next_call`): they run where nothing else could.
     credit: how many more may be; it grows with those that are answered in time.
+    refused: who last couldn't keep its deadline with what waits, and by when it would have ended; until somebody leaves (`admit`).
     """
 
     models: Mapping[str, Model]
@@ -125,6 +126,7 @@ class State:
     freed_s: float = -math.inf
     given_up: frozenset[int] = frozenset()
     credit: float = MOST_CREDIT
+    refused: tuple[Pending, float] | None = None
 
     def mean_s(self, model: str, rows: int) -> float:
         return self.models[model].curve.mean_s(rows) * self.pace.get(model, 1.0)
@@ -191,7 +193,7 @@ def without(state: State, ids: Iterable[int]) -> State:
     """After requests were answered, given up or cancelled before they ran."""
     gone = frozenset(ids)
     waiting = tuple(one for one in state.waiting if one.id not in gone)
-    return replace(state, waiting=waiting, given_up=state.given_up - gone)
+    return replace(state, waiting=waiting, given_up=state.given_up - gone, refused=None)
 
 
 def begun(state: State, call: Running, requests: Iterable[int]) -> State:
@@ -206,7 +208,7 @@ def ended(state: State, id: int, now: float, *, counts: bool = True) -> State:
     before = state.traffic.get(call.model, Traffic())
     after = replace(before, crowd=FADING * before.crowd, last_s=now)
     running = tuple(one for one in state.running if one.id != id)
-    state = replace(state, running=running, traffic={**state.traffic, call.model: after}, freed_s=now)
+    state = replace(state, running=running, traffic={**state.traffic, call.model: after}, freed_s=now, refused=None)
     if not counts:
         return state
     pace = paced(state.pace.get(call.model, 1.0), state.models[call.model].curve.mean_s(call.rows), now - call.began_s)
