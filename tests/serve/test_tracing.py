@@ -26,6 +26,15 @@ from edgewise.testing.hosts import FakeHost, identity
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs opentelemetry: pip install 'edgewise[otel]'")
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [7, 8]}]}
+ANSWERED = {  # of a span, whatever the protocol
+    "edgewise.model.name": "echo",
+    "edgewise.model.version": "1",
+    "edgewise.queued_s": 0.25,
+    "edgewise.computed_s": 0.5,
+    "edgewise.rows": 3,
+    "edgewise.cached": False,
+    "edgewise.outcome": "success",
+}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -168,13 +177,7 @@ def test_a_span_of_each_request(serving: Callable[..., Any], collector: Collecto
         "network.protocol.version": "1.1",
         "client.address": "127.0.0.1",
         "server.address": "127.0.0.1",
-        "edgewise.model.name": "echo",
-        "edgewise.model.version": "1",
-        "edgewise.queued_s": 0.25,
-        "edgewise.computed_s": 0.5,
-        "edgewise.rows": 3,
-        "edgewise.cached": False,
-        "edgewise.outcome": "success",
+        **ANSWERED,
     }
     assert first.resource["service.name"] == "edgewise" and first.resource["service.version"]
     told = [(span.attributes.get("edgewise.outcome"), span.attributes["http.response.status_code"], span.failed) for span in spans]
@@ -312,13 +315,7 @@ def test_spans_of_grpc(serving: Callable[..., Any], collector: Collector) -> Non
         "rpc.system.name": "grpc",
         "rpc.method": f"{SERVICE}/ModelInfer",
         "rpc.response.status_code": "OK",
-        "edgewise.model.name": "echo",
-        "edgewise.model.version": "1",
-        "edgewise.queued_s": 0.25,
-        "edgewise.computed_s": 0.5,
-        "edgewise.rows": 3,
-        "edgewise.cached": False,
-        "edgewise.outcome": "success",
+        **ANSWERED,
     }
     assert refused.attributes["rpc.response.status_code"] == refused.attributes["error.type"] == "UNAVAILABLE" and refused.failed
     assert refused.attributes["edgewise.outcome"] == "refused" and not refused.parent
