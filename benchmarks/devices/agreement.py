@@ -1,11 +1,11 @@
 """One package measured here and through a worker on the loopback, in turns: ten pairs, medians within 2 %; and what a waiting worker takes.
 
-    EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--turns 4] [--seconds 1]
+    EDGEWISE_DATA=… python benchmarks/devices/agreement.py [--pairs 10] [--turns 20] [--seconds 0.25]
 
 The Fashion net (fashion/train.py's weights), in float, on one thread of ONNX Runtime. A pair is
-`--turns` times `measure.profile` here and as often there, in turns (this machine's clock has moods of seconds); its ratio is that of
-the medians of all samples. The worker's idle memory is its resident set,
-its idle load the processor time that it takes in half a minute.
+`--turns` times `measure.profile` here and as often there, in turns and soon after one another (a shared machine's clock has moods of
+seconds); its ratio is the median of those of the medians of each two. The worker's idle memory is its resident set, its idle load the
+processor time that it takes in half a minute.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def net() -> tuple[Graph, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.25)
     given = parser.parse_args()
     graph, known = net()
     inputs = known.example_inputs(1)
@@ -72,13 +72,13 @@ def main() -> None:
         far, near = measure.connect(there.link(), "there"), devices.local()
         pairs = []
         for number in range(given.pairs):
-            samples: dict[bool, list[float]] = {True: [], False: []}
+            medians: dict[bool, list[float]] = {True: [], False: []}
             for turn in range(given.turns):
                 for device in (near, far) if (number + turn) % 2 == 0 else (far, near):
                     done = measure.profile(graph.to_bytes(), Execution("onnxruntime"), inputs, device, seconds=given.seconds)
-                    samples[device.address == "local"] += done.latency.samples_ms
-            here, there_ms = (statistics.median(samples[local]) for local in (True, False))
-            pairs.append(there_ms / here)
+                    medians[device.address == "local"].append(statistics.median(done.latency.samples_ms))
+            pairs.append(statistics.median(there_ms / here for here, there_ms in zip(medians[True], medians[False], strict=True)))
+            here, there_ms = (statistics.median(medians[local]) for local in (True, False))
             print(f"pair {number}: {here:.4f} ms here, {there_ms:.4f} ms there: {pairs[-1]:.4f}", flush=True)
         ratio = median_interval(pairs)
         rows.append({"there_over_here": told(ratio, digits=4), "pairs": [round(one, 4) for one in pairs]})

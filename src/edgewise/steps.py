@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -19,6 +20,10 @@ from edgewise.types import Inputs, Split
 Batch = tuple[Inputs, np.ndarray | None]
 # (network, {input name: tensor}, targets or None where the data has none) -> a scalar to minimise.
 Objective = Callable[[torch.nn.Module, dict[str, torch.Tensor], torch.Tensor | None], torch.Tensor]
+
+# oneDNN compiles a kernel for each shape of a product and keeps the last thousand. Texts in batches of one length, through layers that
+# pruning has made all different, have several thousand: it would compile in every step. Read when the first kernel is made.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 CHOICES = {"optimizer": ("sgd", "adamw"), "precision": ("fp32", "bf16"), "decay": ("cosine", "linear")}
 
