@@ -329,6 +329,23 @@ def test_short_calls_that_gain_by_sharing_wait_for_the_end_of_the_turn(hosted: S
     assert max(model.calls) == 8
 
 
+def test_a_client_that_asks_alone_does_not_wait_for_others_to_share(hosted: Story) -> None:
+    model = hosted.model("m", lambda rows: 0.01 + 0.001 * rows)
+
+    async def tell(host: LocalHost) -> tuple[int, list[Any]]:
+        await host.infer(asked("m"))
+        before = hosted.workers.started
+        first = asyncio.ensure_future(host.infer(asked("m", 1)))
+        await asyncio.sleep(0)
+        begun = hosted.workers.started - before
+        return begun, [await first, *await outcomes(*(host.infer(asked("m", i)) for i in range(2, 9)))]
+
+    begun, answers = hosted(tell)
+    assert begun == 1
+    assert all((answer.outputs["y"] == 2 * i).all() for i, answer in enumerate(answers, 1))
+    assert max(model.calls) == 6  # those who came while the first of the seven ran
+
+
 def test_what_holds_the_loop_up_goes_to_threads_until_it_was_short_there_for_a_while(hosted: Story) -> None:
     takes = {"s": 0.0001}
     hosted.model("m", lambda rows: takes["s"], rows=None)

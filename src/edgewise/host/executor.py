@@ -192,10 +192,15 @@ class Executor:
         self._soon()
 
     def _straight(self, version: Version, ticket: Ticket, now: float) -> bool:
-        """Begin its call here and now, where nothing waits and nobody would share it: there is nothing to schedule."""
+        """Begin its call here and now, where nothing waits and nobody is likely to share it: there is nothing to schedule."""
         self._schedule.enrol()
         state, line = self.state, self._schedule.lines[ticket.line]
-        if state.waiting or line.gains or not version.free or state.free < state.models[ticket.line].cores:
+        if (
+            state.waiting
+            or (line.gains and (line.inline or not line.lone))
+            or not version.free
+            or state.free < state.models[ticket.line].cores
+        ):
             return False
         if ticket.deadline is not None and now + state.p99_s(ticket.line, ticket.rows) > ticket.deadline:
             return False
@@ -297,6 +302,7 @@ class Executor:
         version.free.append(begun.runner)
         took = ran.seconds if ran is not None else now - begun.at
         self._schedule.ended(begun, now, now - begun.at if begun.inline else took, error is None and ran is not None and ran.together)
+        self._schedule.lines[begun.line].lone = len(begun.tickets) == 1 and not self.state.waiting
         self._residency.leave(version.place)
         if ran is not None and not ran.together:
             version.together = False

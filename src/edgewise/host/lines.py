@@ -23,6 +23,8 @@ class Line:
 
     inline: rows up to which a call may run in the loop.
     slow, short: what SLOW and SHORT are compared with. passed: calls that the schedule was never to know of.
+    lone: the last call was one request's, and nobody waited when it ended: as long as one client asks, nobody comes to share. (Says
+    nothing of calls in the loop: who else asks is heard only after them.)
     """
 
     version: Version
@@ -32,6 +34,7 @@ class Line:
     slow: float = 0.0
     short: int = 0
     passed: int = 0
+    lone: bool = False
     probing: Probing = field(default_factory=Probing)
 
 
