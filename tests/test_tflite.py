@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,19 @@ def test_another_card_takes_the_place_of_the_first() -> None:
     assert card is not None
     other = replace(card, divergence=0.5, rows="")
     assert tflite.interface(tflite.described(MLP, other)).card == other
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sizes": {"batch": 10**12}}, {"sizes": {"batch": 0}}, {"dtype": "int64"}, {"shape": ("batch", 16, 1)}]
+)
+def test_a_card_of_other_sizes_than_the_file_has_is_refused(changed: dict[str, Any]) -> None:
+    """By them inputs are filled up: 10^12 rows would be."""
+    card = tflite.interface(MLP).card
+    assert card is not None
+    sizes = changed.pop("sizes", card.sizes)
+    signature = Signature((replace(card.signature.inputs[0], **changed),), card.signature.outputs)
+    with pytest.raises(InvalidModel, match=r"its card says 'x' is .*, and it is float32 \(1, 16\)"):
+        tflite.interface(tflite.described(MLP, replace(card, sizes=sizes, signature=signature)))
 
 
 def test_without_a_card_the_file_itself_is_read() -> None:

@@ -70,6 +70,33 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, average):
     assert [path.name for path in tmp_path.iterdir()] == ["training.safetensors"]
 
 
+@dataclass(frozen=True)
+class Windows(Blobs):
+    """Every sample is three rows of a batch, as a long text is."""
+
+    def split(self, name):
+        return Long()
+
+    def training_batches(self, *, batch_size, epoch, seed):
+        yield from Blobs(3 * self.n).training_batches(batch_size=batch_size, epoch=epoch, seed=seed)
+
+
+class Long:
+    def __len__(self):
+        return 64
+
+    def batch_count(self, size):
+        return 192 // size
+
+
+def test_an_epoch_of_samples_of_several_rows_has_all_of_them():
+    told, rates = [], []
+    done = train(net(), Windows(), epochs=2, batch_size=16, progress=told.append, adjust=lambda net, step, steps: rates.append(step))
+    assert done.steps == done.steps_asked == 24
+    assert rates == list(range(24))  # the schedule never goes back
+    assert [p.epoch for p in told] == [0] * 12 + [1] * 12 and told[-1].done == 1
+
+
 def test_other_settings_do_not_resume(tmp_path):
     train(net(), Blobs(), epochs=1, checkpoint=tmp_path)
     with pytest.raises(InvalidInput, match="epochs=1 then, 2 now"):

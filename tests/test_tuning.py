@@ -220,10 +220,18 @@ def test_the_average_of_the_weights_is_what_is_kept(base: Path) -> None:
 def test_what_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="the model's own folder"):
         tune(base, Words(), out=base)
+    (tmp_path / "file").write_text("")
+    task = Words()
+    with pytest.raises(InvalidInput, match="file: can't write there"):
+        tune(base, task, out=tmp_path / "file", **QUICK)
+    assert not task.drawn  # told before it trained
     with pytest.raises(InvalidInput, match="patience=0"):
         tune(base, Words(), patience=0)
     with pytest.raises(InvalidData, match="has no labels"):
         tune(base, Words(labelled=False))
+    for model in (base, bag()):
+        with pytest.raises(InvalidInput, match=r"other\.safetensors' was given with .*, which brings its own"):
+            tune(model, Words(), weights="other.safetensors")
     program = torch.export.export(bag().eval(), tuple(torch.from_numpy(a) for a in encoders.tokens(2, 6).values()))
     torch.export.save(program, tmp_path / "bag.pt2")
     with pytest.raises(InvalidInput, match="exported program"):

@@ -71,6 +71,13 @@ class Descent:
         return value
 
 
+def steps_of(task: Trainable, batch_size: int) -> int:
+    """Of an epoch. A sample may be several rows of a batch, as a long text is: a split of such says it itself, by `batch_count`."""
+    split: Any = task.split("train")
+    found: int = split.batch_count(batch_size) if hasattr(split, "batch_count") else math.ceil(len(split) / batch_size)
+    return found
+
+
 def make_optimizer(net: torch.nn.Module, name: str, rate: float, momentum: float, decay: float) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW (Loshchilov 2019) with `momentum` as its first beta. Vectors don't decay."""
     trained = [p for p in net.parameters() if p.requires_grad]

@@ -89,6 +89,8 @@ def interface(model: bytes | memoryview) -> Interface:
         signature = found.signature
         if (len(signature.inputs), len(signature.outputs)) != (len(inputs), len(outputs)):
             raise _damaged("its card names another number of inputs and outputs than it has")
+        for spec, (name, number) in zip((*signature.inputs, *signature.outputs), (*inputs, *outputs), strict=True):
+            _check_card(spec, found.sizes, _spec(tensors[number], name))
     if not inputs or not outputs:
         raise InvalidModel(f"the model has {len(inputs)} inputs and {len(outputs)} outputs; at least one of each is needed")
     return Interface(signature, tuple(number for _, number in inputs), tuple(number for _, number in outputs), found)
@@ -218,6 +220,14 @@ def _spec(tensor: Table, name: str) -> TensorSpec:
     if len(shape) > _MOST_AXES:
         raise _damaged(f"tensor {name!r} has {len(shape)} axes")
     return TensorSpec(name, tuple(size if size >= 0 else f"{name}_{axis}" for axis, size in enumerate(shape)), DTYPES[code])
+
+
+def _check_card(said: TensorSpec, sizes: Mapping[str, int], own: TensorSpec) -> None:
+    """Raise where the card says another type or size than the tensor has: by its sizes, inputs are filled up."""
+    shape = tuple(sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in said.shape)
+    differ = any(one != other for one, other in zip(shape, own.shape, strict=False) if isinstance(one, int) and isinstance(other, int))
+    if said.dtype != own.dtype or len(shape) != len(own.shape) or differ:
+        raise _damaged(f"its card says {said.name!r} is {said.dtype} {shape}, and it is {own.dtype} {own.shape}")
 
 
 def _card(top: Table) -> Card | None:

@@ -117,6 +117,8 @@ def tune(
         }  # fmt: skip
         if folder is not None and (before := _finished(folder, asked)) is not None:
             return _again(before, source, net, folder)
+        if folder is not None:
+            _make(folder)
 
         def tell(at: Progress) -> None:
             check()
@@ -138,6 +140,9 @@ def tune(
 
 def _taken(model: Any, task: Any, weights: str | Path | None, seed: int, out: Path | None) -> Intake:
     """The model as it came; of a Hugging Face folder with the head that the task needs."""
+    named = model if isinstance(model, str | Path) else type(model).__name__
+    if weights is not None and (not isinstance(model, str | Path) or Path(model).is_dir() or hub.is_name(str(model))):
+        raise InvalidInput(f"weights={str(weights)!r} was given with {named}, which brings its own; leave one of them out")
     if isinstance(model, Intake):
         return model
     if isinstance(model, Graph):
@@ -214,6 +219,14 @@ def _digest(net: torch.nn.Module) -> str:
     return found.hexdigest()
 
 
+def _make(folder: Path) -> None:
+    """Before hours are spent. Raises InvalidInput."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{folder}: can't write there ({error.strerror}); give another folder") from error
+
+
 def _finished(folder: Path, asked: Mapping[str, Any]) -> Record | None:
     """The record of the same training, where it is over. Raises InvalidInput when `folder` holds another one."""
     path = folder / RECORD
@@ -239,7 +252,6 @@ def _again(record: Record, source: Intake, net: torch.nn.Module, folder: Path) -
 
 def _written(net: torch.nn.Module, record: Record, source: Intake, folder: Path) -> tuple[Path, ...]:
     """Write the model as what it came as, then the record; the checkpoint is no longer needed."""
-    folder.mkdir(parents=True, exist_ok=True)
     if source.folder is not None and isinstance(net, Encoder):
         save_folder(net, folder, source.folder)
         files: tuple[Path, ...] = (folder,)

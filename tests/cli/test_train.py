@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgewise.cli import given
+from edgewise.models import hub
 from edgewise.testing import encoders
 
 Edgewise = Callable[..., tuple[int, str, str]]
@@ -51,6 +53,16 @@ def test_a_folder_brings_its_tokenizer(edgewise: Edgewise, tmp_path: Path, monke
     assert code == 0, error
     assert "--task mine:words" in " ".join(said.split())
     assert json.loads((tmp_path / "out" / "config.json").read_text())["architectures"] == ["DistilBertForSequenceClassification"]
+
+
+def test_a_name_on_the_hub_brings_tokenizer_and_labels_to_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "tokenizer.json").write_text("{}")
+    (tmp_path / "snapshot" / "config.json").write_text(json.dumps({"id2label": {"0": "bad", "1": "good"}}))
+    monkeypatch.setattr(hub, "download", lambda name: tmp_path / "snapshot" if name == "some/bert" else pytest.fail(name))
+    assert given.model_options("some/bert") == {"tokenizer": tmp_path / "snapshot", "labels": ("bad", "good")}
+    assert given.model_options("some/bert.onnx") == given.model_options("some.module:build") == {}
 
 
 def test_what_is_refused(edgewise: Edgewise, model: Path, data: Path, tmp_path: Path) -> None:

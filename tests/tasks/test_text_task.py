@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_a_long_text_has_the_mean_of_its_windows_logits(reviews: Path) -> None:
     np.testing.assert_array_equal(labels, split.targets[split.rows.sample])
     np.testing.assert_allclose(measure.answers(graph, ORT, split.every(7)), found[evenly(len(found), 7)], atol=1e-6)
     assert metrics.quality(task.metric, "validation", found, split.targets, task.labels).value.value > 0.9
+
+
+def test_windows_and_texts_fed_apart_are_steps_of_their_own(reviews: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="steps are training's")
+    from edgewise.steps import steps_of
+
+    task = classification(reviews, max_length=8, stride=2)
+    batches = list(task.training_batches(batch_size=7, epoch=0))
+    assert len(task.split("train").rows) > 150 and steps_of(task, 7) - len(batches) in (0, 1)  # the last one isn't full
+    texts, _ = made.sentences(80, words=(6, 10))
+    (tmp_path / "d.tsv").write_text("\n".join(["anchor\tpositive", *(f"{text}\t{text} ." for text in texts)]))
+    pairs = sentence_embedding(tmp_path / "d.tsv", tokenizer=made.tokenizer(), validation=0.3, test=0.2)
+    assert steps_of(pairs, 1) == 2 * len(pairs.split("train")) == len(list(pairs.training_batches(batch_size=1, epoch=0)))
+
+
+def test_a_model_without_a_mask_trains_on_rows_of_one_length(reviews: Path) -> None:
+    task = classification(reviews).for_model(signature("input_ids"))
+    split = task.split("train")
+    batches = [inputs["input_ids"] for inputs, _ in task.training_batches(batch_size=16, epoch=0)]
+    assert sum(map(len, batches)) == 96 and 8 < max(map(len, batches)) <= 16
+    assert all((batch > 0).all() for batch in batches)  # no row is filled up
+    assert 0 <= split.batch_count(16) - len(batches) <= 4  # four rows are left out, as of every epoch
 
 
 def test_rows_one_by_one_answer_as_in_a_batch(reviews: Path) -> None:
@@ -267,6 +290,19 @@ def test_question_answering(questions: Path) -> None:
         perfect[i, first, 0] = perfect[i, last, 1] = 50.0
     assert float(task.loss(perfect, targets)) == pytest.approx(0.0, abs=1e-6)
     assert float(task.loss(torch.zeros(4, 32, 2), targets)) == pytest.approx(np.log(32))
+
+
+def test_spaces_around_an_answer_are_no_token(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"who {i} ?", "context": f"the film {i} is good", "answers": [{"text": " film ", "answer_start": 3}]}
+        for i in range(60)
+    ]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    split = question_answering(tmp_path / "d.jsonl", tokenizer=made.tokenizer(), validation=0.3, test=0.2).split("train")
+    library = made_library()
+    assert split.row_targets is not None and len(split.row_targets) == len(split.rows)
+    for row, (first, last) in enumerate(split.row_targets):
+        assert first == last and library.id_to_token(int(split.rows.ids[split.rows.starts[row] + first])) == "film"
 
 
 def test_questions_without_answers(questions: Path) -> None:

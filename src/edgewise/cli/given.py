@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 USUAL_TASK = "image-classification"
 TOKENIZER = "tokenizer.json"
+FILES = (".onnx", ".pt2", ".edgew")  # of models: no names on the hub, however they read
 DATA = "Pictures: a folder per class, IDX files, an .npz. Texts: a file of rows, or a folder with train, dev and test. Or module:function."
 
 
@@ -158,8 +159,13 @@ def packaged_options(packages: Sequence[Package | None]) -> dict[str, Any]:
 
 
 def model_options(model: str) -> dict[str, Any]:
-    """A task's options that the model's folder knows: its tokenizer, and the labels where its config.json names them."""
-    folder = Path(model)
+    """A task's options that the model's folder, here or on the hub, knows: its tokenizer, and the labels where its config.json names them.
+
+    Raises InvalidModel where the hub can't be asked.
+    """
+    from edgewise.models import hub
+
+    folder = hub.download(model) if hub.is_name(model) and Path(model).suffix not in FILES else Path(model)
     if not folder.is_dir() or not (folder / TOKENIZER).is_file():
         return {}
     try:

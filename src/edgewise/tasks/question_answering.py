@@ -85,9 +85,10 @@ def _rows_of(split: TextSplit, place: int) -> tuple[np.ndarray, tuple[int, ...]]
 
 
 def _tokens(span: np.ndarray, answer: Answer) -> tuple[int, int]:
-    """The tokens of a row that hold the answer's first and last character; (0, 0) where the row doesn't have both."""
-    first = np.flatnonzero((span[:, 0] <= answer.start) & (answer.start < span[:, 1]))
-    end = answer.start + len(answer.text)
+    """The tokens of a row that hold the answer's first and last character; (0, 0) where the row doesn't have both. No token is a space."""
+    start = answer.start + len(answer.text) - len(answer.text.lstrip())
+    end = answer.start + len(answer.text.rstrip())
+    first = np.flatnonzero((span[:, 0] <= start) & (start < span[:, 1]))
     last = np.flatnonzero((span[:, 0] < end) & (end <= span[:, 1]))
     return (int(first[0]), int(last[-1])) if len(first) and len(last) else (0, 0)
 

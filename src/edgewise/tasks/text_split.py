@@ -99,7 +99,7 @@ class TextSplit:
     def shuffled(
         self, size: int, epoch: int, seed: int, by_length: bool = False
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-        """One epoch of training: rows of like length in a batch; which ones, and in which order, by (seed, epoch).
+        """One epoch of training: rows of like length in a batch (of one length where the model takes no mask); by (seed, epoch).
 
         A batch that isn't full is left out unless it is the only one; another epoch draws other rows to leave out.
         by_length: as many rows, but drawn with replacement, each as often on average as its share of all tokens says.
@@ -112,9 +112,20 @@ class TextSplit:
         lengths = self.rows.lengths
         drawn = generator.choice(count, full, p=lengths / lengths.sum()) if by_length else generator.permutation(count)[:full]
         # Equally long ones stay in the order of the draw, so that they have other neighbours each time.
-        order = drawn[np.argsort(lengths[drawn], kind="stable")]
-        for start in generator.permutation(np.arange(0, full, size)):
-            yield self._fed(order[start : start + size])
+        cut = self._cut(drawn[np.argsort(lengths[drawn], kind="stable")], size)
+        for place in generator.permutation(np.arange(len(cut))):
+            yield self._fed(cut[place])
+
+    def batch_count(self, size: int) -> int:
+        """Batches of an epoch, one more where the last isn't full. A long text is several rows; so is a pair whose texts are fed apart."""
+        return len(self._cut(np.argsort(self.rows.lengths, kind="stable"), size))
+
+    def _cut(self, order: np.ndarray, size: int) -> list[np.ndarray]:
+        """Rows sorted by their length in batches."""
+        preprocess, runs = self.texts.preprocess, [order]
+        if not preprocess.mask and not preprocess.pad_to:
+            runs = np.split(order, np.flatnonzero(np.diff(self.rows.lengths[order])) + 1)
+        return [run[start : start + size] for run in runs for start in range(0, len(run), size)]
 
     def _fed(self, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
         inputs = self.rows.inputs(chosen, self.texts.preprocess)

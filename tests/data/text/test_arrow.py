@@ -41,6 +41,24 @@ def test_a_parquet_file_brings_the_classes_names(tmp_path: Path) -> None:
     assert source.load(tmp_path, "class").labels == ("negative", "positive")
 
 
+def test_a_name_in_capitals_is_the_same_and_a_packed_one_is_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(table(), tmp_path / "TRAIN.PARQUET")
+    assert [(each.split, len(each)) for each in files.find(tmp_path)] == [("train", 3)]
+    (tmp_path / "d.parquet.gz").write_bytes(b"")
+    with pytest.raises(InvalidData, match="give a file of texts"):
+        files.find(tmp_path / "d.parquet.gz")
+
+
+def test_texts_as_bytes(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": [b"a film", "naïve".encode()], "label": [b"yes", b"no"]}), tmp_path / "d.parquet")
+    found = source.load(tmp_path / "d.parquet", "class")
+    assert (list(found.first), found.labels) == (["a film", "naïve"], ("no", "yes"))
+
+
 def test_a_saved_data_set_and_a_saved_dict_of_them(tmp_path: Path) -> None:
     saved(tmp_path / "one", pieces=2)
     assert [(each.split, len(each)) for each in files.find(tmp_path / "one")] == [("train", 3), ("train", 3)]

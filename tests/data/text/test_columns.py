@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewise.data.text.columns import Answer, answers, choose, classes, scores
+from edgewise.data.text.columns import Answer, answers, as_text, choose, classes, scores
 from edgewise.data.text.tables import Table
 from edgewise.errors import InvalidData
 
@@ -59,6 +59,8 @@ def test_names_that_are_given_come_first() -> None:
         (["entailment", "Neutral"], ("NEUTRAL", "ENTAILMENT"), (), [1, 0], ("NEUTRAL", "ENTAILMENT")),
         ([True, False, 1.0, float("nan")], (), (), [1, 0, 1, -1], ("0", "1")),
         ([5, 3], ("3", "4", "5"), (), [2, 0], ("3", "4", "5")),
+        ([-1, 0, 1, None], ("-1", "0", "1"), (), [0, 1, 2, -1], ("-1", "0", "1")),
+        ([b"yes", b"no"], (), (), [1, 0], ("no", "yes")),
     ],
 )
 def test_classes(values: list[Any], known: tuple[str, ...], named: tuple[str, ...], found: list[int], labels: tuple[str, ...]) -> None:
@@ -71,6 +73,14 @@ def test_a_class_that_is_none_is_told() -> None:
         classes(["yes", "maybe"], ("no", "yes"), ())
     with pytest.raises(InvalidData, match="'7'"):
         classes(["0", "7"], ("no", "yes"), ())
+    with pytest.raises(InvalidData, match="run up to 20260131, of 3 samples"):  # a date: not twenty million classes
+        classes([20260131, 20260130, 20260129], (), ())
+
+
+def test_what_a_cell_says() -> None:
+    assert [as_text(value) for value in ("a", None, float("nan"), 3, 2.5, "naïve".encode())] == ["a", "", "", "3", "2.5", "naïve"]
+    with pytest.raises(InvalidData, match=r"b'na\\xefve', which is not UTF-8"):
+        as_text("naïve".encode("latin-1"))
 
 
 def test_scores() -> None:

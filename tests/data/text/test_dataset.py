@@ -50,6 +50,23 @@ def test_no_phrase_of_a_held_out_sentence_stays_in_training() -> None:
     assert sum(len(text.split()) < 10 for text in found["train"]) > 50
 
 
+def test_texts_that_differ_in_spaces_alone_are_on_one_side() -> None:
+    texts, labels = sentences(120, words=(5, 9))
+    texts, tight = [f"it 's {text}" for text in texts], [f"it's {text}" for text in texts]
+    found = parts(prepare(source([*texts, *tight], [*labels, *labels]), validation=0.3, test=0.2))
+    where = [{text.replace("it's", "it 's") for text in found[split]} for split in ("train", "validation", "test")]
+    assert not (where[0] & where[1] or where[0] & where[2] or where[1] & where[2])
+
+
+def test_a_phrase_that_many_samples_repeat_leaves_train_too() -> None:
+    texts, _ = treebank()
+    phrase = "was made in this"
+    long = [f"{text} {phrase}" for text in texts if len(text.split()) >= 10]
+    dataset = prepare(source([*long, *([phrase] * 20)], [*([0, 1] * 30), *([1] * 20)]), validation=0.2, test=0.2)
+    assert phrase not in parts(dataset)["train"]
+    assert any("20 phrases that stand inside" in finding for finding in dataset.findings)
+
+
 def test_splits_follow_from_content() -> None:
     texts, labels = treebank()
     one = prepare(source(texts, labels))
@@ -58,6 +75,8 @@ def test_splits_follow_from_content() -> None:
     assert one.fingerprint == prepare(source(texts, labels)).fingerprint
     others = [prepare(source(texts, labels), seed=1), prepare(source(texts, [1 - label for label in labels])), prepare(source(texts))]
     assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 4
+    spelled = [[*texts[:-1], changed] for changed in (texts[-1].upper(), texts[-1].title(), f" {texts[-1]}")]  # other tokens, maybe
+    assert len({one.fingerprint, *(prepare(source(each, labels)).fingerprint for each in spelled)}) == 4
     lengths = [len(one.first[i]) for i in one.parts["train"]]
     assert lengths == sorted(lengths)
 
@@ -157,6 +176,42 @@ def test_one_of_two_devs(tmp_path: Path) -> None:
         (tmp_path / f"{name}.tsv").write_text("sentence1\tsentence2\tgold_label\na\tb\tneutral\nc\td\tentailment\n")
     given = load(tmp_path, "class", as_test=("dev_mismatched",)).given.tolist()
     assert given == ["validation"] * 2 + ["test"] * 2 + ["train"] * 2
+
+
+def test_two_files_are_what_they_are_given_as(tmp_path: Path) -> None:
+    """Whatever a column of theirs says: the verdict is read from the second."""
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.csv").write_text(f"text,label,split\na {name},0,{name}\nb {name},1,{name}\n")
+    both = load({"train": tmp_path / "train.csv", "test": tmp_path / "dev.csv"}, "class")
+    assert both.given.tolist() == ["train", "train", "test", "test"]
+    assert load({"train": tmp_path / "dev.csv"}, "class").given.tolist() == ["validation"] * 2
+
+
+def test_a_named_column_that_no_file_has_is_told(tmp_path: Path) -> None:
+    folder = glue(tmp_path)
+    assert load(folder, "class", text_columns=("content",), label_column="label").first  # train's is called otherwise
+    with pytest.raises(InvalidData, match=r"text_columns=contents names what no file has; the columns are label, content, sentence"):
+        load(folder, "class", text_columns=("contents",))
+    with pytest.raises(InvalidData, match="label_column=labels names what no file has"):
+        load(folder, "class", label_column="labels")
+
+
+def test_scores_that_are_held_back(tmp_path: Path) -> None:
+    """As `datasets` has STS-B's test: -1 throughout. One -1 among others is a score."""
+    for name, scores in (("train", ("-1", "2")), ("dev", ("0", "3")), ("test", ("-1", "-1.0"))):
+        (tmp_path / f"{name}.tsv").write_text("text\tscore\n" + "".join(f"{name} {i}\t{score}\n" for i, score in enumerate(scores)))
+    found = load(tmp_path, "score", as_test=("dev", "test"))
+    assert dict(zip(found.first, found.labelled().tolist(), strict=True)) == {
+        "train 0": True, "train 1": True, "dev 0": True, "dev 1": True, "test 0": False, "test 1": False,
+    }  # fmt: skip
+
+
+def test_answers_that_are_no_spans_are_told(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(
+        "question,context,answers\nwho ?,a good film,good\nhow ?,a good film,\"{'text': ['good']}\"\nwhy ?,a film,\n"
+    )
+    (told,) = (finding for finding in load(tmp_path / "d.csv", "answer").findings if "contexts" in finding)
+    assert told.startswith("1 answers don't stand in their contexts, as \"{'text': ['good']}\"")
 
 
 def test_a_column_of_splits(tmp_path: Path) -> None:

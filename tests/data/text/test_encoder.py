@@ -101,6 +101,23 @@ def test_the_same_ids_as_transformers(template: Template, tmp_path: Path) -> Non
     same(encoding(template, max_length=24, stride=6, pair=True).rows(pairs), told, 1, types=template == "bert")
 
 
+@pytest.mark.parametrize(
+    "own", ["BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "ElectraTokenizer", "PreTrainedTokenizerFast"]
+)
+@pytest.mark.parametrize(
+    "said", [{"do_lower_case": False}, {"do_lower_case": True, "strip_accents": False, "tokenize_chinese_chars": False}, {}]
+)
+def test_the_same_ids_where_the_settings_contradict_the_file(own: str, said: dict[str, bool], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the reference is transformers' own tokenizer")
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": own, **said}))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    texts = ["A Good film!", "ünï é", "中a文", "don't"]
+    found = read_tokenizer(tmp_path)
+    rows = TextEncoder(found.preprocess(max_length=None, stride=None, pair=False), found.data).rows(texts)
+    assert ids(rows) == transformers.AutoTokenizer.from_pretrained(tmp_path)(texts)["input_ids"]
+
+
 def same(rows: Rows, told: Any, sequence: int, *, types: bool) -> None:
     assert ids(rows) == told["input_ids"]
     assert rows.sample.tolist() == told["overflow_to_sample_mapping"]
@@ -145,6 +162,27 @@ def test_what_the_file_says_of_length_and_padding(tmp_path: Path) -> None:
     found = read_tokenizer(tmp_path).preprocess(max_length=None, stride=None, pair=True)
     assert (found.max_length, found.stride, found.pair) == (512, 128, True)
     assert found.tokenizer == hashlib.sha256(tokenizer(padded=True)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 64, "pad_token_id": 0}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 128),
+        ({"model_type": "deberta-v2", "max_position_embeddings": -1}, 128),
+        ({}, 128),
+    ],
+)
+def test_no_row_is_longer_than_the_model_has_positions(tmp_path: Path, config: dict[str, Any], length: int) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer())
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 128}')
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = read_tokenizer(tmp_path)
+    assert found.preprocess(max_length=None, stride=None, pair=False).max_length == length
+    if length < 128:
+        with pytest.raises(InvalidInput, match=f"max_length=100: the model has positions for {length} tokens"):
+            found.preprocess(max_length=100, stride=None, pair=False)
 
 
 def test_what_is_no_tokenizer_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -101,6 +102,7 @@ def test_rows_of_another_length_are_left_out_and_counted(tmp_path: Path) -> None
     [
         ("d.tsv", b"text\tlabel\n", "1 line"),
         ("d.tsv", b"text\ttext\na\tb\n", "twice"),
+        ("d.tsv", b"text\tlabel\n1\ta\t0\n2\tb\t1\n", "names 2 columns, and none of its rows has so many; the second has 3"),
         ("d.tsv", b"text\tlabel\na\t1\nb\xff\t1\n", "line 3 is not UTF-8"),
         ("d.csv", b'text,label\n"a,1\n', "quote"),
         ("d.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
@@ -130,6 +132,14 @@ def test_folders_without_a_way_in(tmp_path: Path) -> None:
         files.find(tmp_path / "none")
 
 
-def test_a_cell_may_be_long(tmp_path: Path) -> None:
+def test_a_cell_may_be_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = csv.field_size_limit
+
+    def of_32_bits(most: int) -> int:  # a C long on Windows
+        if most >= 2**31:
+            raise OverflowError
+        return limit(most)
+
+    monkeypatch.setattr(csv, "field_size_limit", of_32_bits)
     (tmp_path / "d.csv").write_text(f"text,label\n{'x' * 200_000},1\n")
     assert len(read(tmp_path / "d.csv").columns["text"][0]) == 200_000

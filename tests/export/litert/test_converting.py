@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,6 +121,21 @@ def test_a_converter_that_fails_is_told_in_its_words(tmp_path: Path, does: str, 
     graph, inputs = mlp()
     with pytest.raises(InvalidModel, match=said):
         convert(graph, [inputs], LITERT, python=stand_in(tmp_path, does))
+
+
+def test_the_child_takes_edgewise_from_here_and_all_else_from_its_own_environment(tmp_path: Path) -> None:
+    """Where edgewise is installed, it lies among this environment's packages, which are of another Python and other pins."""
+    root, own, folder = (tmp_path / name for name in ("root", "own", "folder"))
+    for each in (root, own, folder):
+        each.mkdir()
+    (root / "edgewise").symlink_to(Path(converting.edgewise.__file__).parent)
+    (root / "litert_torch.py").write_text("raise ImportError('it is of another environment')")
+    (own / "litert_torch.py").write_text("import edgewise.types\nraise ImportError(f'its own, with {edgewise.types.__file__}')")
+    (folder / "model.onnx").write_bytes(b"")
+    (folder / "kind").write_text("float")
+    child = Path(converting.__file__).with_name("child.py")
+    subprocess.run([sys.executable, "-P", child, root, folder], env={"PYTHONPATH": str(own)}, capture_output=True, timeout=60, check=True)
+    assert (folder / "error").read_text() == f"its own, with {root / 'edgewise' / 'types.py'}"
 
 
 def test_one_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from edgewise.compress.rate.sensitivity import without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
-from edgewise.steps import Batch, Objective, Trainable, supervised
+from edgewise.steps import Batch, Objective, Trainable, steps_of, supervised
 from edgewise.tasks import TrainingTask
 from edgewise.train import Progress, Stopper, Trained, Validate, train
 from edgewise.types import Compressed, Inputs, Outputs, Signature, Split
@@ -67,7 +67,7 @@ def penalize(
     least = 4 * len(list(model.parameters()))
     if size_bytes < least or epochs < 1:
         raise InvalidInput(f"size_bytes={size_bytes}, epochs={epochs}: {least} bytes are taken by the tensors' heads alone; give more")
-    count = math.ceil(len(task.split("train")) / batch_size)
+    count = steps_of(task, batch_size)
     task, learned, said, weight = learning(task, teacher, weight=weight, temperature=temperature, remember=True)
     answer = learned or supervised(task)
     net = Penalized(model, readers)

@@ -20,7 +20,7 @@ def read(path: Path) -> Table:
     import pyarrow
 
     try:
-        whole = _parquet(path) if path.suffix == ".parquet" else _arrow(path)
+        whole = _parquet(path) if path.suffix.lower() == ".parquet" else _arrow(path)
         return Table(str(path), whole.to_pydict(), names=_names(whole.schema.metadata or {}))
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise InvalidData(f"can't read {path}: {error}") from error

@@ -46,23 +46,23 @@ class Cleaned:
 
 def clean(source: TextSource) -> Cleaned:
     """Judge `source`. Spaces and case don't count where texts are compared."""
-    plain = [_plain(text) for text in source.first]
-    other = [_plain(text) for text in source.second] if source.second is not None else None
+    first = [plain(text) for text in source.first]
+    other = [plain(text) for text in source.second] if source.second is not None else None
     digests = tuple(
         hashlib.sha256(
             text.encode("utf-8", "surrogatepass") + b"\0" + (other[i] if other else "").encode("utf-8", "surrogatepass")
         ).digest()
-        for i, text in enumerate(plain)
+        for i, text in enumerate(first)
     )
-    empty = np.array([not text and not (other and other[i]) for i, text in enumerate(plain)], dtype=bool) & (source.given != "test")
+    empty = np.array([not text and not (other and other[i]) for i, text in enumerate(first)], dtype=bool) & (source.given != "test")
     labelled = source.labelled()
     unknown = ~labelled if labelled.any() else np.zeros(len(labelled), dtype=bool)
     usable = ~empty & ~unknown
+    tokens = phrases.tokens(first if other is None else ())
     leaks = _leaks(source.given, digests, usable)
     keep = usable & ~leaks
     pool = keep & np.isin(source.given, ("", "train"))
-    groups = digests if other is None else _bound(plain, other, digests)
-    tokens = phrases.tokens(plain if other is None else ())
+    groups = _alike(tokens, digests, pool) if other is None else _bound(first, other, digests)
     phrase = np.zeros(len(digests), dtype=bool)
     if other is None:
         places = np.flatnonzero(pool)
@@ -80,8 +80,22 @@ def clean(source: TextSource) -> Cleaned:
     return Cleaned(keep, digests, groups, phrase, tokens, tuple(findings))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """As texts are compared: small letters, single spaces."""
     return " ".join(text.split()).casefold()
+
+
+def _alike(tokens: phrases.Tokens, digests: Sequence[bytes], pool: np.ndarray) -> tuple[bytes, ...]:
+    """Of those in `pool` with the same words and marks, whatever spaces stand between them ("it 's" and "it's"), the least digest."""
+    found = list(digests)
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for place in np.flatnonzero(pool & (tokens.lengths > 0)).tolist():
+        places[tokens.ids[tokens.starts[place] : tokens.starts[place + 1]].tobytes()].append(place)
+    for same in places.values():
+        least = min(digests[place] for place in same)
+        for place in same:
+            found[place] = least
+    return tuple(found)
 
 
 def _bound(first: Sequence[str], second: Sequence[str], digests: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -69,20 +69,33 @@ def _usual(have: dict[str, str], count: int) -> tuple[str, ...]:
 
 
 def as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    """What a cell says; "" where it is empty. Raises InvalidData for bytes that are no UTF-8, as which some write text into Parquet."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidData(f"a text is {value[:40]!r}, which is not UTF-8; decode it, and write it as text") from error
+    empty = value is None or (isinstance(value, float) and math.isnan(value))
+    return value if isinstance(value, str) else "" if empty else str(value)
 
 
 def classes(values: Sequence[Any], known: Sequence[str], named: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """(n,) int64 into the labels, −1 where there is none; and the labels.
 
     known: the labels that were given. named: what the file says its numbers stand for. Without either, numbers are classes 0, 1, … and
-    words are sorted. Raises InvalidData for a value that is no label.
+    words are sorted. "-" and -1 stand for none, unless they are among `known`.
+    Raises InvalidData for a value that is no label, and for numbers that can't be classes.
     """
     raw = [_word(value) for value in values]
-    there = {word for word in raw if word not in _NO_LABEL}
+    none = set(_NO_LABEL) - set(known)
+    there = {word for word in raw if word not in none}
     numbers = all(word.isdecimal() for word in there)
     labels = tuple(known) or tuple(named)
     if not labels:
+        if numbers and (most := max(map(int, there), default=0)) >= len(raw):
+            raise InvalidData(
+                f"the labels run up to {most}, of {len(raw)} samples: numbers are classes 0, 1, …; name the classes (labels=)"
+            )
         labels = tuple(map(str, range(max(map(int, there)) + 1))) if numbers and there else tuple(sorted(there))
     places = {label: place for place, label in enumerate(labels)}
     if numbers and not there <= places.keys():
@@ -92,7 +105,7 @@ def classes(values: Sequence[Any], known: Sequence[str], named: Sequence[str]) -
         places |= {word: folded[word.casefold()] for word in there if word.casefold() in folded}
     if wrong := sorted(there - places.keys()):
         raise InvalidData(f"{', '.join(map(repr, wrong[:5]))} is none of the labels {', '.join(labels[:10])}; give all of them, in order")
-    return np.array([-1 if word in _NO_LABEL else places[word] for word in raw], np.int64), labels
+    return np.array([-1 if word in none else places[word] for word in raw], np.int64), labels
 
 
 def _word(value: Any) -> str:
@@ -100,6 +113,8 @@ def _word(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, bytes):
+        return as_text(value).strip()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else "" if math.isnan(value) else str(value)
     return str(value).strip()

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgewise.data.dataset import SPLITS, by_hash, checked
 from edgewise.data.splits import assign
-from edgewise.data.text.cleaning import Cleaned, clean
+from edgewise.data.text.cleaning import Cleaned, clean, plain
 from edgewise.data.text.source import TextSource
 from edgewise.errors import InvalidInput
 
@@ -78,11 +78,11 @@ def _parts(
         whole = pool[~cleaned.phrase[pool] & ~large]
         drawn = {split: whole[places] for split, places in assign([cleaned.groups[i] for i in whole], fractions=absent, seed=seed).items()}
         held = np.concatenate([drawn[split] for split in absent])
-        phrases = pool[cleaned.phrase[pool] & ~large]
+        phrases, tied = pool[cleaned.phrase[pool]], pool[~cleaned.phrase[pool] & large]
         out = cleaned.stand_in(phrases, held)
-        drawn["train"] = np.concatenate([drawn["train"], phrases[~out], pool[large]])
-        if large.any():
-            findings.append(f"{int(large.sum())} samples hang together by texts that they share, too many for one side: they stay in train")
+        drawn["train"] = np.concatenate([drawn["train"], phrases[~out], tied])
+        if len(tied):
+            findings.append(f"{len(tied)} samples hang together by texts that they share, too many for one side: they stay in train")
         if out.any():
             names = " and ".join(absent)
             findings.append(
@@ -110,6 +110,10 @@ def _by_length(source: TextSource, indices: np.ndarray) -> np.ndarray:
 def _fingerprint(source: TextSource, cleaned: Cleaned, parts: Mapping[str, np.ndarray]) -> str:
     every = hashlib.sha256(repr((source.labels, source.targets is None, len(cleaned.digests))).encode())
     every.update(b"".join(cleaned.digests))
+    # Digests know nothing of case and spaces, and a tokenizer may.
+    for place, text in enumerate((*source.first, *(source.second or ()))):
+        if text != plain(text):
+            every.update(f"{place} {text}\0".encode("utf-8", "surrogatepass"))
     if source.targets is not None:
         every.update(repr(source.targets.tolist()).encode())
     for split in SPLITS:

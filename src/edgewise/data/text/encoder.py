@@ -13,12 +13,16 @@ import msgspec
 import numpy as np
 
 from edgewise import registry
-from edgewise.data.text.preprocess import LONGEST, TOKENIZER, TextPreprocess
+from edgewise.data.text.preprocess import LONGEST, SHORTEST, TOKENIZER, TextPreprocess
 from edgewise.data.text.rows import Rows
 from edgewise.errors import InvalidData, InvalidInput
 
 LONGEST_TEXT = 1 << 24  # characters
 _SLOW = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")  # what transformers' slow tokenizers have
+_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # models that count positions from one after the padding's id on
+# Tokenizers of transformers that make their normalizer anew, by these settings of tokenizer_config.json.
+_OWN_SPELLING = ("Bert", "DistilBert", "Electra", "MPNet")
+_SPELLING = {"do_lower_case": "lowercase", "strip_accents": "strip_accents", "tokenize_chinese_chars": "handle_chinese_chars"}
 _AT_ONCE = 1024  # texts; what the library gives for one takes some hundred bytes a token
 
 
@@ -204,42 +208,69 @@ class Found:
     data: bytes
     max_length: int
     pad_id: int
+    most: int = LONGEST  # tokens that the model beside it has positions for
 
     def preprocess(self, *, max_length: int | None, stride: int | None, pair: bool) -> TextPreprocess:
+        """Raises InvalidInput for rows that are longer than the model takes: some engines would answer, and wrongly."""
         longest = max_length or self.max_length
+        if longest > self.most:
+            raise InvalidInput(f"max_length={longest}: the model has positions for {self.most} tokens; a longer text goes in windows")
         digest = hashlib.sha256(self.data).hexdigest()
         return TextPreprocess(digest, longest, longest // 4 if stride is None else stride, pad_id=self.pad_id, pair=pair)
 
 
 def read_tokenizer(where: str | Path | bytes) -> Found:
-    """A tokenizer.json (or its bytes), or the folder with it. Its length is what tokenizer_config.json beside it says, else 512.
+    """A tokenizer.json (or its bytes), or the folder with it.
 
+    Its length is what tokenizer_config.json beside it says, else 512; no more than the positions of a model whose config.json lies there.
     Raises InvalidInput where there is none that the library reads.
     """
     if isinstance(where, bytes):
-        return _found(where, {})
+        return _found(where, {}, LONGEST)
     path = Path(where)
     file = path / TOKENIZER if path.is_dir() else path
     if not file.is_file():
         slow = path.is_dir() and any((path / name).exists() for name in _SLOW)
         hint = "save it once more with transformers' AutoTokenizer, which writes one" if slow else "give it, or the folder that holds it"
         raise InvalidInput(f"{file} does not exist; {hint}")
-    return _found(file.read_bytes(), _config(file.parent))
+    return _found(file.read_bytes(), _config(file.parent / "tokenizer_config.json"), _positions(_config(file.parent / "config.json")))
 
 
-def _found(data: bytes, config: dict[str, Any]) -> Found:
+def _found(data: bytes, config: dict[str, Any], most: int) -> Found:
     library = opened(data)
     written = msgspec.json.decode(data)
+    said = config.get("model_max_length")
+    length = int(said) if isinstance(said, int | float) and SHORTEST <= said <= LONGEST else 512
     padding = written.get("padding") or {}
     named = next((found for name in ("[PAD]", "<pad>", "<|pad|>") if (found := library.token_to_id(name)) is not None), 0)
-    said = config.get("model_max_length")
-    length = int(said) if isinstance(said, int | float) and 8 <= said <= LONGEST else 512
-    return Found(data, length, int(padding.get("pad_id", named)))
+    return Found(_spelled(data, written, config), min(length, most), int(padding.get("pad_id", named)), most)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _spelled(data: bytes, written: dict[str, Any], config: dict[str, Any]) -> bytes:
+    """`data` with what tokenizer_config.json says of case, accents and Chinese, where its class goes by that and not by the file."""
+    normalizer = written.get("normalizer") or {}
+    own = str(config.get("tokenizer_class", "")).removesuffix("Fast").removesuffix("Tokenizer")
+    if own not in _OWN_SPELLING or normalizer.get("type") != "BertNormalizer":
+        return data
+    said = {ours: config[theirs] for theirs, ours in _SPELLING.items() if config.get(theirs) in (True, False)}
+    if all(normalizer.get(name) == value for name, value in said.items()):
+        return data
+    return msgspec.json.encode({**written, "normalizer": {**normalizer, **said}})
+
+
+def _positions(model: dict[str, Any]) -> int:
+    """Of a config.json: the most tokens of a row; LONGEST where it doesn't say."""
+    found, padding = model.get("max_position_embeddings"), model.get("pad_token_id")
+    if not isinstance(found, int):
+        return LONGEST
+    if model.get("model_type") in _BEHIND_PADDING:
+        found -= 1 + (padding if isinstance(padding, int) else 1)
+    return found if SHORTEST <= found <= LONGEST else LONGEST
+
+
+def _config(path: Path) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes())
+        found = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -42,7 +42,9 @@ _NOTES = ("dataset_info.json", "dataset_infos.json", "state.json", "config.json"
 def find(where: str | Path | Mapping[str, Any]) -> list[Table]:
     """The tables at `where`; a mapping is split -> path. Raises InvalidData where there is nothing that we read."""
     if isinstance(where, Mapping):
-        return [replace(table, split=split) for split, path in where.items() for table in _at(Path(path))]
+        found = [replace(table, split=split) for split, path in where.items() for table in _at(Path(path))]
+        # Of several, each is what it was given as, whatever a column of it says.
+        return [_without(table, "split") for table in found] if len(where) > 1 else found
     path = Path(where)
     if path.exists():
         return _at(path)
@@ -57,10 +59,14 @@ def canonical(split: str) -> str:
     return SPLITS[found[1].lower()] if found else ""
 
 
+def _without(table: Table, column: str) -> Table:
+    return replace(table, columns={name: cells for name, cells in table.columns.items() if name != column})
+
+
 def _at(path: Path) -> list[Table]:
     if path.is_dir():
         return _folder(path)
-    if tables.suffix(path) not in SUFFIXES:
+    if not _read_here(path):
         raise InvalidData(f"{path}: give a file of texts ({', '.join(SUFFIXES)}, or one of them with .gz), or a folder of such")
     return [_file(path)]
 
@@ -69,7 +75,7 @@ def _folder(folder: Path) -> list[Table]:
     found = arrow.saved(folder)
     if found is not None:
         return found
-    files = sorted(path for path in folder.iterdir() if path.is_file() and tables.suffix(path) in SUFFIXES and path.name not in _NOTES)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _read_here(path) and path.name not in _NOTES)
     named = [path for path in files if canonical(_stem(path))]
     if named or len(files) == 1:
         return [_file(path) for path in named or files]
@@ -80,9 +86,15 @@ def _folder(folder: Path) -> list[Table]:
 
 
 def _file(path: Path) -> Table:
-    table = arrow.read(path) if path.suffix in arrow.SUFFIXES else tables.read(path)
+    table = arrow.read(path) if path.suffix.lower() in arrow.SUFFIXES else tables.read(path)
     found = _SPLIT.search(_stem(path))
     return replace(table, split=(found[1] + found[2]).lower() if found else "")
+
+
+def _read_here(path: Path) -> bool:
+    """By its name. What pyarrow reads is compressed inside, never as a whole."""
+    kind = tables.suffix(path)
+    return kind in SUFFIXES and not (kind in arrow.SUFFIXES and path.suffix.lower() != kind)
 
 
 def _stem(path: Path) -> str:

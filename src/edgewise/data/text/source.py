@@ -65,12 +65,13 @@ def load(
     goal: what the label's column holds. text_columns, label_column: names; left out, the usual ones are looked for, which is told.
     labels: of the classes, in the model's order. as_test: splits, as the publisher calls them or by the words train, validation and test,
     that make up the test split; left out, what is called test.
-    Raises InvalidData for what isn't there or can't be read.
+    Raises InvalidData for what isn't there or can't be read, and for a named column that no file has.
     """
     if isinstance(where, TextSource):
         return where
     tables = files.find(where)
     name = ", ".join(map(str, where.values())) if isinstance(where, Mapping) else str(where)
+    _check_named(tables, name, text_columns, label_column)
     chosen = [columns.choose(table, text_columns, label_column, answers=goal == "answer") for table in tables]
     widths = {len(each.texts) for each in chosen}
     if len(widths) > 1:
@@ -79,7 +80,7 @@ def load(
     given, called = _splits(tables, as_test)
     first, second = _column(tables, chosen, 0) or [], _column(tables, chosen, 1)
     targets, found = _targets(tables, chosen, goal, labels, second or first)
-    findings = [finding for table in tables for finding in table.findings]
+    findings = [*(finding for table in tables for finding in table.findings), *_nowhere(targets)]
     return TextSource(name, first, second, targets, found, given, (*findings, *_guessed(tables, chosen), *_called(called)))
 
 
@@ -98,12 +99,39 @@ def _targets(
     for table, each in zip(tables, chosen, strict=True):
         values += table.columns[each.label] if each.label else [None] * len(table)
     if goal == "score":
-        return columns.scores(values), ()
+        return _told(columns.scores(values), tables), ()
     if goal == "answer":
         return columns.answers(values, contexts or ()), ()
     named = next((table.names[each.label] for table, each in zip(tables, chosen, strict=True) if each.label in table.names), ())
     found, names = columns.classes(values, labels, named)
     return (found, names) if names else (None, ())
+
+
+def _nowhere(targets: np.ndarray | None) -> list[str]:
+    """Questions whose answers were given, and aren't spans of their contexts: another column, or answers in words of their own."""
+    if targets is None or targets.dtype != object:
+        return []
+    lost = [answers for answers in targets if answers and all(each.start < 0 for each in answers)]
+    return [f"{len(lost)} answers don't stand in their contexts, as {lost[0][0].text[:40]!r}: no span is right there"] if lost else []
+
+
+def _told(scores: np.ndarray, tables: Sequence[Table]) -> np.ndarray:
+    """The same without those of a file that says −1 throughout, as `datasets` has it where a test's scores are held back."""
+    first = 0
+    for table in tables:
+        own = scores[first : first + len(table)]
+        if (own == -1).all():
+            own[:] = np.nan
+        first += len(table)
+    return scores
+
+
+def _check_named(tables: Sequence[Table], name: str, text_columns: Sequence[str], label_column: str) -> None:
+    """A publisher's files may differ in what they call a column; one that none of them has is a slip."""
+    for asked, what in ((text_columns, "text_columns"), ([label_column] if label_column else [], "label_column")):
+        if asked and not any(set(asked) <= set(table.columns) for table in tables):
+            have = ", ".join(dict.fromkeys(column for table in tables for column in table.columns))
+            raise InvalidData(f"{name}: {what}={', '.join(asked)} names what no file has; the columns are {have}")
 
 
 def _splits(tables: Sequence[Table], as_test: Sequence[str]) -> tuple[np.ndarray, dict[str, str]]:

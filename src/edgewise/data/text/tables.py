@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import msgspec
 from edgewise.errors import InvalidData
 
 _LINES = {".tsv": "\t", ".tab": "\t", ".csv": ","}
+_LONGEST_CELL = 2**31 - 1  # bytes; a C long, which has 32 bits on Windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def _cells(text: str, delimiter: str, path: Path) -> tuple[dict[str, list[str]],
         rows = [line.split("\t") for line in text.split("\n") if line]
     else:
         # A field of Python's own 128 kB at most would be too short; the limit is the module's, so it is put back.
-        before = csv.field_size_limit(sys.maxsize)
+        before = csv.field_size_limit(_LONGEST_CELL)
         try:
             rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True) if row]
         except csv.Error as error:
@@ -97,6 +97,10 @@ def _cells(text: str, delimiter: str, path: Path) -> tuple[dict[str, list[str]],
         some = ", ".join(map(str, odd[:5])) + (" …" if len(odd) > 5 else "")
         findings = (f"{len(odd)} rows of {path.name} have another number of cells than its header, and were left out: rows {some}",)
     whole = [row for row in rows[1:] if len(row) == len(header)]
+    if not whole:
+        raise InvalidData(
+            f"{path}: its header names {len(header)} columns, and none of its rows has so many; the second has {len(rows[1])}"
+        )
     return {name: [row[i] for row in whole] for i, name in enumerate(header)}, findings
 
 

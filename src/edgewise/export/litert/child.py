@@ -6,6 +6,7 @@ and a word comes in, nothing but a flatbuffer and a text goes out. ROOT is where
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -13,13 +14,22 @@ from typing import Any
 
 
 def main() -> None:
-    root, folder = sys.argv[1], Path(sys.argv[2])
-    sys.path.insert(0, root)
+    root, folder = Path(sys.argv[1]), Path(sys.argv[2])
     try:
+        borrow(root)
         (folder / "model.tflite").write_bytes(converted((folder / "model.onnx").read_bytes(), (folder / "kind").read_text()))
     except Exception as error:  # whatever torch, JAX or MLIR raise: the parent tells it in its own words
         traceback.print_exc()
         (folder / "error").write_text(reason(error))
+
+
+def borrow(root: Path) -> None:
+    """Let `import edgewise` find what lies in `root`, and no other import: where it is installed, another torch and numpy lie beside it."""
+    spec = importlib.util.spec_from_file_location("edgewise", root / "edgewise" / "__init__.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no edgewise in {root}")
+    sys.modules["edgewise"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def converted(model: bytes, kind: str) -> bytes:
