@@ -419,6 +419,8 @@ def fuzz(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     from hypothesis import given as drawn_from
     from hypothesis import seed as seeded
 
+    from edgewise.testing import damaged
+
     place = models(folder)
     server = start(place, folder, toml=f"grpc = false\nshared_memory = true\nbody = {1 << 20}\n[patience]\nhead_s = 2\nbody_s = 2\n")
     statuses: Counter[str] = Counter()
@@ -429,7 +431,7 @@ def fuzz(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
 
     @seeded(given.seed)
     @settings(max_examples=given.inputs, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @drawn_from(strange.requests("net", WIDTH))
+    @drawn_from(damaged.requests("net", WIDTH))
     def ask(data: bytes) -> None:
         status, body = asker.ask(data)
         statuses[status] += 1

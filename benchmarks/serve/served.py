@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import uvloop
+from ending import started
 
 from edgewise import measure, package
 from edgewise.data import drawn
@@ -141,19 +142,18 @@ def start(
     port: int = 0,
     log: Path | None = None,
 ) -> Server:
+    """As `served`, to be stopped by whoever asked; it doesn't outlive the script, whatever ends that (Linux, PR_SET_PDEATHSIG)."""
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / "serve.toml").write_text(toml)
     log = log or scratch / "serve.log"
     line = [*program, "serve", models, "--port", str(port), "--config", scratch / "serve.toml", *options]
-    core = server_core()
     with log.open("a") as words:
-        process = subprocess.Popen(
+        process = started(
             [str(part) for part in line],
+            server_core(),
             stdout=subprocess.PIPE,
             stderr=words,
-            text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     atexit.register(_end, process)
     assert process.stdout is not None

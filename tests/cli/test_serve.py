@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 import pytest
 
-from edgewise import cli
+from edgewise import cli, package
+from edgewise.graph import Graph
 from edgewise.serve import keys, logs, starting
 from edgewise.testing import graphs
 
@@ -100,6 +101,33 @@ def test_a_folder_is_served(models: Path, tmp_path: Path) -> None:
         assert ask(address, "/v2/models/mlp/stats")["model_stats"][0]["inference_stats"]["success"]["count"] >= 1
         assert b"<html" in ask(address, "/").lower() and ask(address, "/page/figures")["models"][0]["name"] == "mlp"
         assert b"edgewise_requests_total" in ask(address, "/metrics")
+
+
+def test_an_upstream_without_an_index_leaves_what_came_before_serving(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Garbage(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>moved</html>")
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Garbage) as upstream:
+        thread = threading.Thread(target=upstream.serve_forever, daemon=True)
+        thread.start()
+        address, cache = f"http://127.0.0.1:{upstream.server_address[1]}/", tmp_path / "cache"
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["serve", address, "--cache", str(cache)])
+            assert ended.value.code == 2 and "index.json is none" in capsys.readouterr().err  # nothing came before
+            (cache / "mlp" / "1").mkdir(parents=True)
+            package.build(Graph.from_proto(graphs.mlp()[0]), created="").save(cache / "mlp" / "1" / "model.edgew")
+            with served(address, "--cache", str(cache)) as own:
+                assert ask(own, "/v2/models/mlp")["name"] == "mlp"
+        finally:
+            upstream.shutdown()
+            thread.join(10)
 
 
 def test_keys_are_made_and_asked_for(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,10 @@ def serving() -> Iterator[Callable[..., Running]]:
         assert not running.thread.is_alive()
 
 
-def _certificate(folder: Path, name: str, signer: tuple[Any, Any] | None = None) -> tuple[Path, Path, tuple[Any, Any]]:
-    """A certificate and its key as PEM files; its own unless signed."""
+def _certificate(
+    folder: Path, name: str, signer: tuple[Any, Any] | None = None, days: tuple[float, float] = (-1, 1)
+) -> tuple[Path, Path, tuple[Any, Any]]:
+    """A certificate and its key as PEM files; its own unless signed. days: from when to when it is valid, from now."""
     pytest.importorskip("cryptography")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -80,7 +82,8 @@ def _certificate(folder: Path, name: str, signer: tuple[Any, Any] | None = None)
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(signer[0].subject if signer else subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=days[0])).not_valid_after(now + timedelta(days=days[1]))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
     )  # fmt: skip

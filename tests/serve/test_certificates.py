@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from edgewise.errors import InvalidInput
+from edgewise.serve import certificates as renewing
 from edgewise.serve import server
 from edgewise.serve.certificates import Certificates
 from edgewise.serve.config import Server, Tls
@@ -155,3 +156,52 @@ def test_a_key_with_a_password_is_refused_and_not_asked_for(certificate: Certifi
         Certificates(Tls(pem, key))
     with pytest.raises(InvalidInput, match="can't read"):
         Certificates(Tls(pem, tmp_path / "none.key"))
+
+
+@pytest.mark.parametrize(("days", "why"), [((-9, -1), "has expired"), ((1, 9), "is not yet valid")])
+@pytest.mark.parametrize("mutual", [False, True])
+def test_a_certificate_whose_time_is_not_now_leaves_the_old_one(
+    certificate: Certificate,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    days: tuple[float, float],
+    why: str,
+    mutual: bool,
+) -> None:
+    pem, key, authority = certificate(tmp_path, "server")
+    signed, signed_key, _ = certificate(tmp_path, "signed", authority, days)
+    certificates = Certificates(Tls(pem, key, pem if mutual else None))
+    before = certificates.pem
+    put(signed, pem)
+    put(signed_key, key)
+    for _ in range(3):
+        assert not certificates.poll() and certificates.pem is before
+    (said,) = caplog.records
+    assert said.levelno == logging.ERROR and f"{pem}: certificate {why}" in said.getMessage()
+    # It is looked at again, and said again only where something else is wrong.
+    monkeypatch.setattr(renewing, "AGAIN_S", 0.0)
+    certificates._again_s = 0.0
+    assert not certificates.poll() and not certificates.poll() and len(caplog.records) == 1
+    monkeypatch.setattr(renewing, "untimely", lambda *_: "")  # its time has come
+    assert certificates.poll() and certificates.pem.certificate == pem.read_bytes() and not certificates.poll()
+
+
+def test_where_the_old_certificate_has_expired_any_other_takes_its_place(certificate: Certificate, tmp_path: Path) -> None:
+    """Above all on a machine whose clock is wrong, to which none is valid."""
+    pem, key, _ = certificate(tmp_path, "server", None, (-9, -2))
+    other, other_key, _ = certificate(tmp_path, "other", None, (-9, -1))
+    certificates = Certificates(Tls(pem, key))
+    put(other, pem)
+    put(other_key, key)
+    assert certificates.poll() and certificates.pem.certificate == other.read_bytes()
+
+
+def test_what_signed_a_certificate_counts_too(certificate: Certificate, tmp_path: Path) -> None:
+    root, _, authority = certificate(tmp_path, "root", None, (-9, -1))
+    own, key, _ = certificate(tmp_path, "own", authority)
+    whole = tmp_path / "whole.pem"
+    whole.write_bytes("# größe: a note\n".encode() + own.read_bytes() + root.read_bytes())
+    for file, said in ((own, ""), (whole, "certificate has expired")):
+        tls = Tls(file, key)
+        assert renewing.untimely(renewing.context(tls), Certificates(tls).pem) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -174,6 +175,21 @@ def test_keys_are_rotated_while_it_runs(serving: Callable[..., Any], tmp_path: P
         file.write_text(keys.entry("me", new) + "# rotated\n")
         _until(lambda: asked(connection, post(INFER, authorization=f"Bearer {new}"))[0] == 200)
         assert asked(connection, post(INFER, authorization=f"Bearer {old}"))[0] == 401
+
+
+def test_an_idle_server_sleeps(serving: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it looks round more than once a second; that it ends at once all the same, every other test sees."""
+    slept, sleep = list[float](), asyncio.sleep
+
+    async def noted(seconds: float, *rest: Any) -> Any:
+        slept.append(seconds)
+        return await sleep(seconds, *rest)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with dial(serving(FakeHost({})).port) as connection:
+        for _ in range(3):
+            assert asked(connection, b"GET /v2/health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")[0] == 200
+    assert slept and min(slept) >= 1.0
 
 
 def test_what_was_taken_is_answered_before_the_end(serving: Callable[..., Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import io
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -211,6 +212,23 @@ def test_over_http(there: Files, tmp_path: Path) -> None:
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *words: object) -> None:
         pass
+
+
+def test_what_came_before_is_served_where_the_index_is_none(
+    there: Files, mirror: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    there.lie["index.json"] = b"<html>moved</html>"
+    kept = Mirror(there, tmp_path / "here", None, lambda told: None)
+    with pytest.raises(InvalidInput, match="is none"):
+        starting.first_sync(kept)
+    there.lie.clear()
+    starting.first_sync(kept)
+    there.lie["index.json"] = b"<html>moved</html>"
+    assert not caplog.records
+    starting.first_sync(kept)
+    (said,) = caplog.records
+    assert said.levelno == logging.ERROR and "what came before is served" in said.getMessage() and "is none" in said.getMessage()
+    assert (tmp_path / "here/m/1/model.edgew").exists()
 
 
 def test_a_full_disk_is_not_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:

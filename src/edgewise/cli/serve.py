@@ -145,12 +145,12 @@ def _mirror(address: str, cache: Path | None, trust: Trust | None) -> tuple[Path
     import hashlib
 
     from edgewise.measure.roofs import cache_folder
-    from edgewise.serve import upstream
+    from edgewise.serve import starting, upstream
     from edgewise.serve.logs import say
 
     folder = cache or cache_folder() / "serve" / hashlib.sha256(address.encode()).hexdigest()[:16]
     mirror = upstream.Mirror(upstream.https(address), folder, trust, say)
-    mirror.sync()
+    starting.first_sync(mirror)
     return folder, mirror
 
 

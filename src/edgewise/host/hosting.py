@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -272,15 +273,18 @@ class LocalHost:
         self._executor.refused(version, told)
 
     async def _tend(self) -> None:
-        """Look at the disk and at the memory, every now and then."""
-        next_look = self._clock() + self.settings.poll_s
-        while True:
-            await asyncio.sleep(min(TEND_S, self.settings.poll_s or TEND_S))
+        """Look at the disk, and under a cap at the memory, every now and then."""
+        poll_s = self.settings.poll_s or math.inf
+        pause_s = min(poll_s, TEND_S if self.settings.memory_bytes is not None else math.inf)
+        early_s = pause_s / 2  # each look is at the nearest end of a pause, which may come a little early
+        next_look = self._clock() + poll_s - early_s
+        while pause_s < math.inf:
+            await asyncio.sleep(pause_s)
             self._residency.trim()
-            if self.settings.poll_s and self._clock() >= next_look:
+            if self._clock() >= next_look:
                 try:
                     await self._renewer.look()
                     self._trouble = ""
                 except Exception as error:  # whatever is wrong with one look, it must not be the last one
                     self._trouble = f"{type(error).__name__}: {error}"
-                next_look = self._clock() + self.settings.poll_s
+                next_look = self._clock() + poll_s - early_s

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +31,9 @@ def scan(folder: Path) -> dict[str, dict[str, File]]:
     """name -> version -> file, of what is there now. What can't be read is left out: it may be there the next time."""
     found: dict[str, dict[str, File]] = {}
     for entry in _listed(folder):
-        if entry.suffix in SUFFIXES and NAME.fullmatch(entry.stem):
-            _add(found, entry.stem, "1", entry)
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (an idle server looks every two seconds: no Path for what is as it was)
+        if suffix in SUFFIXES and NAME.fullmatch(stem):
+            _add(found, stem, "1", entry)
         elif NAME.fullmatch(entry.name):
             for inner in _listed(entry):
                 if inner.name.isdecimal() and inner.name == str(int(inner.name)) and int(inner.name) > 0:
@@ -61,31 +64,32 @@ def changes(before: Mapping[str, Mapping[str, File]], after: Mapping[str, Mappin
     return {name for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
-def _listed(folder: Path) -> list[Path]:
+def _listed(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError:
         return []
 
 
-def _model_in(folder: Path) -> Path | None:
+def _model_in(folder: os.DirEntry[str]) -> os.DirEntry[str] | None:
     files = _listed(folder)
     for suffix in SUFFIXES:
-        fitting = [path for path in files if path.suffix == suffix]
-        named = [path for path in fitting if path.stem == "model"]
+        fitting = [file for file in files if file.name.endswith(suffix)]
+        named = [file for file in fitting if file.name == f"model{suffix}"]
         if named or len(fitting) == 1:
             return (named or fitting)[0]
     return None
 
 
-def _add(found: dict[str, dict[str, File]], model: str, version: str, path: Path | None) -> None:
-    if path is None:
+def _add(found: dict[str, dict[str, File]], model: str, version: str, file: os.DirEntry[str] | None) -> None:
+    if file is None:
         return
     try:
-        status = path.stat()
+        status = file.stat()
     except OSError:
         return
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         return
     stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-    found.setdefault(model, {}).setdefault(version, File(model, version, path, stamp))
+    found.setdefault(model, {}).setdefault(version, File(model, version, Path(file.path), stamp))

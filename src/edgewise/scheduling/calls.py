@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, tee
 
 from edgewise.scheduling.planning import PATIENCE_S, SHARE, Planned, plan
 from edgewise.scheduling.state import DEARER, FADING, Pending, State, Traffic, without
@@ -39,54 +40,79 @@ def next_call(state: State, now: float) -> Call | Wait:
     A costly request whose turn it is, for which cheap ones would be late, is given up where there is credit for it: the latest moment at
     which its time is of use to them. (Moore 1968 leaves out the longest as soon as a set can't be kept; here that was a promise.)
     """
-    if state.free <= 0 or not state.waiting:
+    if state.free <= 0 or not any(map(state.startable, {one.model for one in state.waiting})):
         return Wait()
-    first = step = _following(state, now)
-    left, gone = state, list[int]()
-    while isinstance(step, Call) and state.credit - len(gone) >= 1 and (rest := _spared(left, step, now)) is not None:
+    ahead = _Ahead(state, now)
+    first = step = _following(ahead)
+    gone = list[int]()
+    while isinstance(step, Call) and state.credit - len(gone) >= 1 and (rest := _spared(ahead, step)) is not None:
         gone.append(step.requests[0].id)
-        left, step = rest, _following(rest, now)
+        ahead, step = rest, _following(rest)
     if isinstance(step, Call):
         return replace(step, given_up=tuple(gone)) if gone else step
-    if first is step and state.given_up and next(plan(state, now), None) is None:
-        return _following(replace(state, given_up=frozenset()), now)
+    if first is step and state.given_up and next(iter(ahead), None) is None:
+        return _following(_Ahead(replace(state, given_up=frozenset()), now))
     return first
 
 
-def _spared(state: State, call: Call, now: float) -> State | None:
+class _Ahead:
+    """A state and its plan, of which each call is worked out once, when it is first looked at."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state, self.now = state, now
+        self._calls = plan(state, now)
+
+    def __iter__(self) -> Iterator[Planned]:
+        self._calls, calls = tee(self._calls)
+        return calls
+
+
+def _spared(ahead: _Ahead, call: Call) -> _Ahead | None:
     """The state without the one request of `call`, where fewer are late in it of those that take far less time. Else None."""
-    one = call.requests[0]
+    one, state = call.requests[0], ahead.state
     if len(call.requests) > 1 or one.deadline_s is None:
         return None
-    most = state.cost_s(one.model, one.rows) / DEARER
-    cheap = {each.id for each in state.waiting if each.priority >= one.priority and state.cost_s(each.model, each.rows) <= most}
-    if not cheap:
-        return None
+    most, costs = state.cost_s(one.model, one.rows) / DEARER, dict[tuple[str, int], float]()
+    cheap = set[int]()
+    for each in state.waiting:
+        if each.priority >= one.priority:
+            kind = (each.model, each.rows)
+            if kind not in costs:
+                costs[kind] = state.cost_s(*kind)
+            if costs[kind] <= most:
+                cheap.add(each.id)
 
-    def late(state: State) -> int:
-        found = 0
-        for call in plan(state, now):
+    def late(calls: Iterable[Planned], enough: float = math.inf) -> int:
+        """Of the cheap ones; at least `enough` where there are so many."""
+        found, left = 0, len(cheap)
+        for call in calls:
             ends = call.ends_s + SURE * (call.safe_s - call.ends_s)
-            found += sum([each.id in cheap and ends > each.due_s for each in call.requests])
+            for each in call.requests:
+                if each.id in cheap:
+                    left -= 1
+                    found += ends > each.due_s
+            if not left or found >= enough:
+                break
         return found
 
-    rest = without(state, (one.id,))
-    return rest if (before := late(state)) and late(rest) < before else None
+    if not cheap or not (before := late(ahead)):
+        return None
+    rest = _Ahead(without(state, (one.id,)), ahead.now)
+    return rest if late(rest, before) < before else None
 
 
-def _following(state: State, now: float) -> Call | Wait:
+def _following(ahead: _Ahead) -> Call | Wait:
     """The next call, whoever may be late for it."""
-    calls, ready = [], None
-    for call in plan(state, now):
-        calls.append(call)
+    state, now, ready, place = ahead.state, ahead.now, None, 0
+    for place, call in enumerate(ahead):  # noqa: B007 (place: of the one that is ready)
         if call.starts_s <= now and state.startable(call.model):
             ready = call
             break
     if ready is None:
         return Wait()
     if state.models[ready.model].shared:
-        if len(calls) == 1 and len(ready.requests) < len(state.waiting):
-            ready = _least_late(state, ready, now)
+        if not place and len(ready.requests) < len(state.waiting):
+            ready = _least_late(ahead, ready)
         until = _filling(state, ready, now)
         if until > now:
             return Wait(until)
@@ -113,18 +139,25 @@ def expired(state: State, now: float) -> tuple[tuple[int, ...], float]:
     return late, min((one.due_s for one in state.waiting if one.due_s > now), default=math.inf)
 
 
-def _least_late(state: State, first: Planned, now: float) -> Planned:
+def _least_late(ahead: _Ahead, first: Planned) -> Planned:
     """The first call of the size with which the fewest are late: as planned, or whole where it was made smaller for one, or smaller."""
 
-    def late(calls: Sequence[Planned]) -> int:
-        return sum(call.safe_s > one.due_s for call in calls if call.late for one in call.requests)
+    def late(calls: Iterable[Planned], enough: float = math.inf) -> int:
+        """At least `enough` where there are so many."""
+        found = 0
+        for call in calls:
+            if call.late:
+                found += sum([call.safe_s > one.due_s for one in call.requests])
+                if found >= enough:
+                    break
+        return found
 
-    best, fewest = first, late(list(plan(state, now)))
+    best, fewest = first, late(ahead)
     if fewest:
-        for rows in sorted({state.models[first.model].most, first.rows // 2, 1} - {0, first.rows}, reverse=True):
-            other = list(plan(state, now, first_rows=rows))
-            if other and (count := late(other)) < fewest:
-                best, fewest = other[0], count
+        for rows in sorted({ahead.state.models[first.model].most, first.rows // 2, 1} - {0, first.rows}, reverse=True):
+            calls = plan(ahead.state, ahead.now, first_rows=rows)
+            if (other := next(calls, None)) is not None and (count := late(chain((other,), calls), fewest)) < fewest:
+                best, fewest = other, count
     return best
 
 

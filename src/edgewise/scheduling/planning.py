@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from edgewise.scheduling.state import Model, Pending, Running, State
@@ -41,11 +41,13 @@ class Planned(NamedTuple):
         return self.safe_s > self.due_s
 
 
-def safe_s(now: float, end: float, variance: float, caution: float) -> float:
-    """By when what is expected at `end` has ended, with confidence: at caution 1, by what the curves' p99s say; at more, their spread is
-    taken to be so many times as wide, and a tenth of the time until then to be missing in it: a curve may have been measured in peace.
+def safely(now: float, caution: float) -> Callable[[float, float], float]:
+    """(end, variance) -> by when what is expected at `end` has ended, with confidence: at caution 1, by what the curves' p99s say; at more,
+    their spread is taken to be so many times as wide, and a tenth of the time until then to be missing in it: a curve may have been
+    measured in peace.
     """
-    return end + caution * WIDER * math.sqrt(variance) + max(0.0, caution - 1.0) * 0.1 * (end - now)
+    wider, missing, root = caution * WIDER, max(0.0, caution - 1.0) * 0.1, math.sqrt
+    return lambda end, variance: end + wider * root(variance) + missing * (end - now)
 
 
 def remaining(state: State, call: Running, now: float) -> tuple[float, float]:
@@ -86,25 +88,24 @@ def plan(state: State, now: float, waiting: Sequence[Pending] | None = None, fir
             continue
         line = lines.get(one.model)
         if line is None:
-            line = lines[one.model] = _Line(state, one.model, queue, taken)
-        if one.deadline_s is not None and now + line.fastest_s(one.rows) > one.deadline_s:
+            line = lines[one.model] = _Line(state, one.model, queue, taken, now)
+        if (line.soonest_s if one.rows == 1 else line.soonest_of(one.rows)) > one.due_s:
             continue
         start = cores.start(line.model, one.model)
-        while turned is not None and start[0] >= turned[1]:
+        if turned is not None and start[0] >= turned[1]:
             patient, turned = turned[0], None
-            if patient.id in taken:
-                continue
-            other = lines.get(patient.model)
-            if other is None:
-                other = lines[patient.model] = _Line(state, patient.model, queue, taken)
-            call = other.call(patient, cores.start(other.model, patient.model), now, index, 0)
-            index += 1
-            cores.take(call, other.model)
-            yield call
-            start = cores.start(line.model, one.model)
-        if one.id in taken:
-            continue
-        call = line.call(one, start, now, index, 0 if index else first_rows)
+            if patient.id not in taken:
+                other = lines.get(patient.model)
+                if other is None:
+                    other = lines[patient.model] = _Line(state, patient.model, queue, taken, now)
+                call = other.call(patient, cores.start(other.model, patient.model), index, 0)
+                index += 1
+                cores.take(call, other.model)
+                yield call
+                if one.id in taken:
+                    continue
+                start = cores.start(line.model, one.model)
+        call = line.call(one, start, index, 0 if index else first_rows)
         index += 1
         cores.take(call, line.model)
         yield call
@@ -134,15 +135,15 @@ def summed(state: State, pending: Pending, waiting: Sequence[Pending], now: floa
         mean = state.mean_s(name, 1)
         end += count * mean
         variance += count * max(0.0, state.p99_s(name, 1) - mean) ** 2
-    safe = safe_s(now, end, variance, state.caution)
+    safe = safely(now, state.caution)(end, variance)
     return Planned(pending.model, (pending,), 1, end - state.mean_s(pending.model, 1), end, safe, pending.due_s, variance)
 
 
 class _Cores:
-    """When cores and runners get free, as calls are planned."""
+    """When cores and runners get free, as calls are planned: never before now (`remaining`)."""
 
     def __init__(self, state: State, now: float) -> None:
-        self._now = (now, 0.0)
+        idle = (now, 0.0)
         self._cores: list[Instant] = []
         self._runners: dict[str, list[Instant]] = {}
         for call in state.running:
@@ -150,18 +151,18 @@ class _Cores:
             free = (mean, (tail - mean) ** 2)
             self._cores += [free] * state.needs(call.model)
             self._runners.setdefault(call.model, []).append(free)
-        self._cores += [self._now] * (state.cores - len(self._cores))
+        self._cores += [idle] * (state.cores - len(self._cores))
 
     def start(self, model: Model, name: str) -> Instant:
         """When a call of this model can start."""
         cores = self._cores
         if len(cores) == 1:
-            return max(cores[0], self._now)
+            return cores[0]
         free = min(cores) if model.cores == 1 else sorted(cores)[min(model.cores, len(cores)) - 1]
         busy = self._runners.get(name)
         if busy is not None and len(busy) >= model.instances:
             free = max(free, min(busy))
-        return max(free, self._now)
+        return free
 
     def take(self, call: Planned, model: Model) -> None:
         """The cores that get free last before it starts, so that none is idle for long."""
@@ -169,15 +170,15 @@ class _Cores:
         if len(cores) == 1:
             cores[0] = end
             return
-        for _ in range(min(model.cores, len(cores))):
+        taken, start = min(model.cores, len(cores)), call.starts_s
+        for _ in range(taken):
             last = -1
             for place, free in enumerate(cores):
-                if free[0] <= call.starts_s and (last < 0 or free > cores[last]):
+                if free[0] <= start and (last < 0 or free > cores[last]):
                     last = place
-            cores[last] = (math.inf, 0.0)
-        for place, free in enumerate(cores):
-            if free[0] == math.inf:
-                cores[place] = end
+            cores[last] = (math.inf, 0.0) if taken > 1 else end
+        if taken > 1:
+            cores[:] = [end if free[0] == math.inf else free for free in cores]
         busy = self._runners.setdefault(call.model, [])
         if len(busy) >= model.instances:
             busy.remove(min(busy))
@@ -187,39 +188,47 @@ class _Cores:
 class _Line:
     """Requests of one model, and what its calls take now. taken: ids of all that are in a call; calls made here add theirs."""
 
-    def __init__(self, state: State, name: str, queue: Sequence[Pending], taken: set[int]) -> None:
+    def __init__(self, state: State, name: str, queue: Sequence[Pending], taken: set[int], now: float) -> None:
         self.model = model = state.models[name]
-        self._name, self._pace, self._caution, self._cores = name, state.pace.get(name, 1.0), state.caution, state.cores
+        self._name, self._pace, self._cores, self._now = name, state.pace.get(name, 1.0), state.cores, now
+        self._safe_s = safely(now, state.caution)
         self._rate = state.traffic[name].rate if name in state.traffic else 0.0
         self._most = model.most
         self._taken = taken
         self._waiting = [one for one in queue if one.model == name] if model.shared else []
         self._alike = all(one.rows == 1 and one.deadline_s is not None for one in self._waiting)
-        self._fastest = model.curve.median_s(1) * self._pace
-        mean, tail = state.mean_s(name, 1), state.p99_s(name, 1)
-        self._one = (mean, max(0.0, tail - mean) ** 2)
+        self._shared, self.soonest_s = model.shared, now + model.curve.median_s(1) * self._pace
+        self._one = self._of(1)
         self._from = 0  # the first of them that may not be in a call
 
-    def fastest_s(self, rows: int) -> float:
-        return self._fastest if rows == 1 else self.model.curve.median_s(rows) * self._pace
+    def soonest_of(self, rows: int) -> float:
+        """When a call of so many rows can have ended."""
+        return self._now + self.model.curve.median_s(rows) * self._pace
 
-    def call(self, head: Pending, start: Instant, now: float, index: int, wanted: int) -> Planned:
+    def _of(self, rows: int) -> Instant:
+        """What a call of so many takes."""
+        mean, tail = self.model.curve.mean_s(rows) * self._pace, self.model.curve.p99_s(rows) * self._pace
+        return mean, max(0.0, tail - mean) ** 2
+
+    def call(self, head: Pending, start: Instant, index: int, wanted: int) -> Planned:
         """index: how many calls are planned before. wanted: rows, where it isn't as many as is best.
 
         A call that others go before is taken to grow as requests come, up to its model's best size: who is promised an end there has to
         leave room for those who will share the call. Without that, calls stay as small as the first deadline in them made them, and the
         machine as slow as its smallest calls.
         """
-        if not self.model.shared:
+        if not self._shared:  # of a queue in overload, most are
             self._taken.add(head.id)
-            return self._planned((head,), head.rows, start, now, 0)
-        growing = int(self._rate * (start[0] - now)) if index >= self._cores else 0
-        group = self._group(head, now, wanted)
-        whole = found = self._planned(tuple(group), sum([one.rows for one in group]), start, now, growing)
+            mean, variance = self._one if head.rows == 1 else self._of(head.rows)
+            end, variance = start[0] + mean, start[1] + variance
+            return Planned(self._name, (head,), head.rows, start[0], end, self._safe_s(end, variance), head.due_s, variance)
+        growing = int(self._rate * (start[0] - self._now)) if index >= self._cores else 0
+        group = self._group(head, wanted)
+        whole = found = self._planned(tuple(group), sum([one.rows for one in group]), start, growing)
         if whole.late and len(group) > 1 and not wanted:
             # Fewer rows keep its first deadline, with 99 % confidence or at least probably; where none do, more rows are of more use.
             def fewer(count: int) -> Planned:
-                return self._planned(tuple(group[:count]), sum([one.rows for one in group[:count]]), start, now, growing)
+                return self._planned(tuple(group[:count]), sum([one.rows for one in group[:count]]), start, growing)
 
             counts = range(1, len(group) + 1)
             count = bisect(counts, False, key=lambda count: fewer(count).late)
@@ -228,24 +237,19 @@ class _Line:
         self._taken.update([one.id for one in found.requests])
         return found
 
-    def _planned(self, group: tuple[Pending, ...], rows: int, start: Instant, now: float, growing: int) -> Planned:
+    def _planned(self, group: tuple[Pending, ...], rows: int, start: Instant, growing: int) -> Planned:
         first, last = group[0], group[-1]
         due = first.due_s if first.priority == last.priority else min([one.due_s for one in group])
         grown = max(rows, min(self._most, rows + growing)) if growing else rows
-        if grown == 1:
-            mean, variance = self._one
-        else:
-            mean = self.model.curve.mean_s(grown) * self._pace
-            variance = max(0.0, self.model.curve.p99_s(grown) * self._pace - mean) ** 2
+        mean, variance = self._one if grown == 1 else self._of(grown)
         end, variance = start[0] + mean, start[1] + variance
-        safe = safe_s(now, end, variance, self._caution)
-        return Planned(self._name, group, rows, start[0], end, safe, due, variance)
+        return Planned(self._name, group, rows, start[0], end, self._safe_s(end, variance), due, variance)
 
-    def _group(self, head: Pending, now: float, wanted: int) -> list[Pending]:
+    def _group(self, head: Pending, wanted: int) -> list[Pending]:
         """Who shares the call with `head`, of those behind it: to `wanted` rows, or to what is soonest for all of them by the curve."""
         curve = self.model.curve
         limit = min(self.model.largest or curve.largest, curve.largest)
-        waiting, taken, fastest = self._waiting, self._taken, now + self._fastest
+        waiting, taken, soonest = self._waiting, self._taken, self.soonest_s
         while waiting[self._from].id in taken:
             self._from += 1
         place = waiting.index(head, self._from)
@@ -255,7 +259,7 @@ class _Line:
             return waiting[place : place + (wanted or (curve.best_rows(limit) if left > limit else curve.next_rows(left)))]
         group, rows, at_hand, fits = [head], head.rows, head.rows, True
         for one in waiting[place + 1 :]:
-            if one.id in taken or fastest > one.due_s:
+            if one.id in taken or soonest > one.due_s:
                 continue
             at_hand += one.rows
             fits = fits and rows + one.rows <= limit

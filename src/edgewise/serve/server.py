@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -52,7 +53,8 @@ class Edge:
         self._certificates = Certificates(settings.tls) if settings.tls else None
         if settings.tracing is not None:
             tracing.need()
-        self._server: uvicorn.Server | None = None
+        self._server: Draining | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, ready: Callable[[str], None] = lambda address: None) -> None:
         """Until SIGTERM or SIGINT; the first lets what was taken be answered, a second SIGINT doesn't wait."""
@@ -95,7 +97,7 @@ class Edge:
             config.app = tracer.rest(rest) if tracer else rest
             config.load()
             config.ssl = self._certificates.context if self._certificates else None
-            self._server = Draining(config, served, settings.linger_s)
+            self._server, self._loop = Draining(config, served, settings.linger_s), asyncio.get_running_loop()
             tasks = [asyncio.create_task(self._poll()), asyncio.create_task(watch(self._server.server_state.connections))]
             try:
                 ready(address(listener, tls=self._certificates is not None))
@@ -106,9 +108,10 @@ class Edge:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
-        """As SIGTERM does."""
-        if self._server is not None:
-            self._server.should_exit = True
+        """As SIGTERM does, from any thread."""
+        if self._server is not None and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._server.handle_exit, signal.SIGTERM, None)
 
     def _config(self, direct: Direct | None = None) -> uvicorn.Config:
         settings = self.settings
@@ -134,6 +137,7 @@ class Draining(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, served: Served, linger_s: float) -> None:
         super().__init__(config)
         self._served, self._linger_s = served, linger_s
+        self._told = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,10 +154,13 @@ class Draining(uvicorn.Server):
             for each in caught:
                 loop.remove_signal_handler(each)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._told.set()
+
     async def main_loop(self) -> None:
-        # uvicorn's own looks round ten times a second for dates and limits that aren't used here.
-        while not self.should_exit:
-            await asyncio.sleep(0.1)
+        # uvicorn's own looks round ten times a second for dates and limits that aren't used here: an idle server would never sleep long.
+        await self._told.wait()
         self._served.draining.set()
         say("draining", level=logging.WARNING, under_way=sum(connection.asking is not None for connection in self._connections()))
         loop = asyncio.get_running_loop()

@@ -83,6 +83,20 @@ def _grpc(server: Server) -> Side:
     return grpc.side(told, server.drain_s)
 
 
+def first_sync(mirror: Mirror) -> None:
+    """What came before is served where the upstream's index is none, or the disk is full: it's asked again while the server runs.
+
+    Raises InvalidInput, OSError where nothing came before.
+    """
+    try:
+        mirror.sync()
+    except (EdgewiseError, OSError) as error:
+        if not mirror.holds:
+            raise
+        told = f"THE UPSTREAM IS OF NO USE, so what came before is served; it is asked again every {MIRROR_S:g} s: {error}"
+        say(told, level=logging.ERROR)
+
+
 @contextlib.asynccontextmanager
 async def _mirrored(mirror: Mirror) -> AsyncIterator[None]:
     async def poll() -> None:

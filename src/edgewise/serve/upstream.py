@@ -113,6 +113,11 @@ class Mirror:
         self._fetch, self._folder, self._trust, self._log = fetch, folder, trust, log
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def holds(self) -> bool:
+        """Whether packages that came before lie here."""
+        return any(self._folder.glob("*/*/model.edgew"))
+
     def sync(self) -> bool:
         """Bring the folder up to date; whether all of it is. What fails is told and left as it was: the next call tries it again.
 
