@@ -100,6 +100,20 @@ def test_the_schedule_rises_and_falls():
     assert rates[-1] < 0.001
 
 
+def test_an_epoch_is_as_long_as_the_rows_that_samples_come_to():
+    """A long text goes in windows: steps go on from epoch to epoch, and the last epoch has all of its batches."""
+
+    class Windows(Blobs):
+        training_rows = 128
+
+        def training_batches(self, *, batch_size, epoch, seed):
+            return Blobs(n=self.training_rows).training_batches(batch_size=batch_size, epoch=epoch, seed=seed)
+
+    steps = []
+    done = train(net(), Windows(n=64), epochs=2, batch_size=16, adjust=lambda network, step, whole: steps.append((step, whole)))
+    assert steps == [(step, 16) for step in range(16)] and done.steps == 16
+
+
 def test_the_linear_schedule_is_berts():
     """Against the schedule of transformers, which starts at 0 where ours takes its first step."""
     from transformers import get_linear_schedule_with_warmup

@@ -37,6 +37,13 @@ class Trainable(Protocol):
         ...
 
 
+def training_rows(task: Trainable) -> int:
+    """What an epoch goes over: samples, or the rows that they come to, where the task says how many."""
+    samples = len(task.split("train"))
+    found: int = getattr(task, "training_rows", samples) if samples else 0
+    return found
+
+
 @dataclass(frozen=True)
 class Descent:
     """What every step of one training uses; net and optimizer change inside."""

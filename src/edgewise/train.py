@@ -20,7 +20,7 @@ import torch
 
 from edgewise.checkpoint import History, resume, save
 from edgewise.errors import InvalidData, InvalidInput, InvalidModel
-from edgewise.steps import CHOICES, Batch, Descent, Objective, Trainable, draws_apart, make_optimizer, place, supervised
+from edgewise.steps import CHOICES, Batch, Descent, Objective, Trainable, draws_apart, make_optimizer, place, supervised, training_rows
 
 __all__ = ["Adjust", "Batch", "Objective", "Progress", "Stopper", "Trainable", "Trained", "schedule", "train"]
 
@@ -140,7 +140,7 @@ def train(
     best = copy.deepcopy(net) if keep_best else None
     updates = make_optimizer(net, optimizer, learning_rate, momentum, weight_decay)
     descent = Descent(net, updates, objective or supervised(task), clip, precision, target)
-    count = math.ceil(len(task.split("train")) / batch_size)
+    count = math.ceil(training_rows(task) / batch_size)
     if not count:
         raise InvalidData("the train split is empty: give data to train on")
     parts = {name: module for name, module in (("net", net), ("mean", mean), ("best", best)) if module is not None}

@@ -99,6 +99,7 @@ def test_a_long_text_has_the_mean_of_its_windows_logits(reviews: Path) -> None:
         cuts = [ids[at : at + 6] for at in range(0, max(len(ids) - 6, 0) + 4, 4)] if len(ids) > 6 else [ids]
         logits = [table[[2, *cut, 3]].mean(axis=0)[-2:] for cut in cuts]
         np.testing.assert_allclose(found[place], np.mean(logits, axis=0), atol=1e-5)
+    assert task.training_rows == len(task.split("train").rows) > len(task.split("train"))
     # Each window has its text's label, and a part of the split is the same part of it.
     labels = np.concatenate([targets for _, targets in split.batches(5)])
     np.testing.assert_array_equal(labels, split.targets[split.rows.sample])

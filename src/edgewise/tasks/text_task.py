@@ -92,6 +92,11 @@ class TextTask:
         split = self.split("calibration")
         return [inputs for inputs, _ in (split if n is None else split.every(n)).batches(batch_size)]
 
+    @property
+    def training_rows(self) -> int:
+        """What an epoch goes over: a long text is several rows, and so are two that are fed apart."""
+        return len(self.split("train").rows)
+
     def training_batches(self, *, batch_size: int, epoch: int, seed: int = 0) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | None]]:
         """One epoch over train (see `TextSplit.shuffled`): ({input: (batch, tokens)}, targets, None where there are none)."""
         return self.split("train").shuffled(batch_size, epoch, seed, self.lengthy)

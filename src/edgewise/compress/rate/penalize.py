@@ -21,7 +21,7 @@ from edgewise.compress.rate.sensitivity import without_norms
 from edgewise.errors import InvalidInput
 from edgewise.graph import Index
 from edgewise.models.network import Network
-from edgewise.steps import Batch, Objective, Trainable, supervised
+from edgewise.steps import Batch, Objective, Trainable, supervised, training_rows
 from edgewise.tasks import TrainingTask
 from edgewise.train import Progress, Stopper, Trained, Validate, train
 from edgewise.types import Compressed, Inputs, Outputs, Signature, Split
@@ -67,7 +67,7 @@ def penalize(
     least = 4 * len(list(model.parameters()))
     if size_bytes < least or epochs < 1:
         raise InvalidInput(f"size_bytes={size_bytes}, epochs={epochs}: {least} bytes are taken by the tensors' heads alone; give more")
-    count = math.ceil(len(task.split("train")) / batch_size)
+    count = math.ceil(training_rows(task) / batch_size)
     task, learned, said, weight = learning(task, teacher, weight=weight, temperature=temperature, remember=True)
     answer = learned or supervised(task)
     net = Penalized(model, readers)
@@ -141,6 +141,10 @@ class Repeated:
 
     task: Trainable
     epochs: int
+
+    @property
+    def training_rows(self) -> int:
+        return training_rows(self.task)
 
     def split(self, name: Literal["train"]) -> Split:
         return self.task.split(name)
