@@ -122,7 +122,7 @@ def drawn(coupling: Coupling, ratio: Callable[[Widths], float], goal: float, ran
     def at(level: float) -> dict[str, int]:
         found = {}
         for part in coupling.parts:
-            grid = [part.units, *default_ladder(part.units, heads=part.kind == "heads")]
+            grid = [part.units, *default_ladder(part.units, kind=part.kind)]
             least = LEAST_STREAM if part.kind == "hidden" else min(grid)
             wanted = part.units * min(1.0, float(np.exp(level + tilt[part.name])))
             found[part.name] = 0 if part.name in gone else min((width for width in grid if width >= least), key=lambda w: abs(w - wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,14 @@ class History:
     losses: tuple[float, ...] = ()
     metrics: tuple[float, ...] = ()
     stopped: str | None = None  # why it ended before its last epoch
+
+
+def digest(net: torch.nn.Module) -> str:
+    """SHA-256 over the names and the weights of a network: what a training begins with."""
+    found = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def save(

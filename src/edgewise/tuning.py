@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgewise import tasks
+from edgewise.checkpoint import digest
 from edgewise.errors import InvalidData, InvalidInput
 from edgewise.graph import Graph, fold, trainable
 from edgewise.interrupts import interruptible
@@ -111,7 +111,7 @@ def tune(
         if task.split("train").targets is None:
             raise InvalidData(f"{task.summary().source} has no labels for {task.name}, and training needs them: label the data")
         asked: dict[str, Any] = {
-            "model": _digest(net), "data": task.fingerprint(), "task": task.name, "epochs": epochs, "batch_size": batch_size,
+            "model": digest(net), "data": task.fingerprint(), "task": task.name, "epochs": epochs, "batch_size": batch_size,
             "learning_rate": learning_rate, "warmup": warmup, "decay": decay, "weight_decay": weight_decay, "clip": clip,
             "average": average, "patience": patience, "precision": native_precision() if precision == "auto" else precision, "seed": seed,
         }  # fmt: skip
@@ -210,13 +210,6 @@ def _patient(epochs: int) -> Stopper:
         return f"{epochs} epochs without a better one" if since >= epochs else None
 
     return stop
-
-
-def _digest(net: torch.nn.Module) -> str:
-    found = hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        found.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
 
 
 def _make(folder: Path) -> None:

@@ -51,6 +51,14 @@ def test_the_product_is_the_best_of_its_rank_for_rows_as_often_as_they_are_read(
     assert done.touched == (f"embeddings.weight: {WORDS}×{WIDTH} → {WORDS}×5 · 5×{WIDTH}, {share:.2%} lost",)
 
 
+def test_as_many_texts_are_looked_at_as_least_squares_need() -> None:
+    """Asked for the first batch alone, it goes on till there are positions enough: here, to the end."""
+    model, data = network(), batches()
+    few, many = (factorize(model, calibration=data, rank=5, samples=samples) for samples in (60, 180))
+    for name, weight in many.model.weights().items():
+        torch.testing.assert_close(few.model.weights()[name], weight)
+
+
 def test_the_engine_gives_what_torch_gives_and_nothing_is_lost_that_was_not_there() -> None:
     model, data = network(rank=4), batches()
     done = factorize(model, calibration=data, lost=0.01)

@@ -224,6 +224,13 @@ def test_ladders(arguments, widths):
     assert default_ladder(*arguments) == widths
 
 
+def test_what_matrices_multiply_is_thinned_out_to_whole_tiles():
+    assert default_ladder(384, False, 10, kind="hidden") == (320, 256, 192, 128, 96, 64, 40, 24, 8, 1)
+    assert default_ladder(1536, True, 7, kind="neurons") == (1152, 768, 512, 320, 128, 40, 1, 0)
+    assert default_ladder(384, False, 10)[0] == 312 and default_ladder(64, kind="hidden") == default_ladder(64)
+    assert default_ladder(12, True, 4, kind="heads")[-1] == 0
+
+
 def test_joint_configurations_cover_the_region_and_are_repeatable(net):
     plan = layout(*net, batch=1)
     known = features(plan)

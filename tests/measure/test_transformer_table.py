@@ -78,7 +78,7 @@ def drawn(coupling: Coupling, seed: int) -> dict[str, int]:
     """Widths as a plan has them: whole vectors, any number of heads, branches that are gone."""
     random, found = np.random.default_rng(seed), {}
     for part in coupling.parts:
-        options = [width for width in default_ladder(part.units, part.removable, heads=part.kind == "heads") if width != 1]
+        options = [width for width in default_ladder(part.units, part.removable, kind=part.kind) if width != 1]
         found[part.name] = int(random.choice([part.units, *options]))
     return found
 

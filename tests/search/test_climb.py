@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from edgewise.records import Conditions, Interval, PairedDifference, Quality, Speedup, Trial
+from edgewise.records import Conditions, Interval, Latency, Measurement, PairedDifference, Quality, Speedup, Trial
 from edgewise.search import Climb, Store, climb
 from edgewise.search.pace import Pace
 from edgewise.types import Budget, Execution
@@ -85,6 +85,44 @@ def test_an_engine_that_loses_little_is_left_alone(tmp_path: Path, monkeypatch: 
 )
 def test_it_ends_when_the_budget_is_met_and_no_more_can_be_gained_than_the_split_shows(tmp_path: Path, trial: Trial, enough: bool) -> None:
     assert climbing(tmp_path, trial).satisfied() is enough
+
+
+def measured(latency_ms: float, memory: int = 100, execution: Execution = ENGINES[0]) -> Measurement:
+    return Measurement(execution, CONDITIONS, Latency((latency_ms,) * 10), 1.0, 1.0, 10, memory)
+
+
+@pytest.mark.parametrize(
+    ("limit", "faster", "own", "asked", "enough"),
+    [
+        (Budget(latency_ms=5.0), 1.2, measured(8.3), 0, False),  # not worth measuring
+        (Budget(latency_ms=5.0), 2.5, measured(4.0), 1, True),
+        (Budget(latency_ms=5.0), 2.5, measured(6.0), 1, False),  # its own milliseconds count
+        (Budget(memory_bytes=150), 2.5, measured(4.0, memory=200), 1, False),
+        (Budget(memory_bytes=150), 2.5, measured(4.0), 1, True),
+        (Budget(speedup=2.0), 2.5, measured(4.0), 0, True),
+    ],
+)
+def test_milliseconds_and_memory_are_met_by_what_was_measured(
+    tmp_path: Path, limit: Budget, faster: float, own: Measurement, asked: int, enough: bool
+) -> None:
+    dense = replace(made("", ENGINES[0], 0.0, faster=1.0), measurement=measured(10.0, memory=400))
+    candidate = replace(made("", ENGINES[1], 0.0, faster=faster), rung="precision")
+    search = climbing(tmp_path, dense, candidate, budget=limit)
+    search.graphs = dict.fromkeys((dense.key, candidate.key), cast(Any, None))
+    proved = []
+
+    def prove(trial: Trial, *_: Any, **__: Any) -> Trial:
+        proved.append(trial)
+        return replace(trial, measurement=own)
+
+    cast(Any, search.bench).prove = prove
+    assert search.satisfied() is enough and search.satisfied() is enough
+    assert len(proved) == asked  # kept, whatever it says
+    search.maker = cast(Any, SimpleNamespace(structure=None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(climb, "_matmul_share", lambda climb: 1.0)
+        patch.setattr(climb, "of_tokens", lambda graph: False)
+        assert (next(climb.int8(search), None) is None) is enough
 
 
 @pytest.mark.parametrize(("faster", "lost", "tried"), [(2.0, 0.008, False), (1.2, 0.0, True), (2.0, 0.02, True)])

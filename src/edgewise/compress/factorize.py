@@ -10,7 +10,7 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from edgewise.compress.prune.calibration import Data, evaluating, first, present, tensors
+from edgewise.compress.prune.calibration import Data, enough, evaluating, present, tensors
 from edgewise.compress.prune.refit import refit
 from edgewise.errors import InvalidInput
 from edgewise.graph import Graph, Index, infer_shapes
@@ -45,7 +45,8 @@ def factorize(
 
     rank: columns of the narrow table; or lost: the share of what the rows hold, squared and each row as often as it is looked up, that may
     go (0.1: a tenth); the least rank that keeps the rest is taken. Give one of them. skip: tables to leave whole. repair: the layers behind
-    are set anew, to give what they gave (`prune.refit`). samples: how many of `calibration` are looked at.
+    are set anew, to give what they gave (`prune.refit`). samples: how many of `calibration` are looked at, and as many more as it takes
+    to some 30,000 tokens.
 
     The basis is the best for rows as often as the calibration samples look them up: the leading eigenvectors of T' diag(w) T (Eckart and
     Young 1936, for weighted rows). Rows that they don't look up share what Good and Turing say unseen rows will get: as many look-ups as
@@ -58,7 +59,7 @@ def factorize(
         raise InvalidInput(f"rank={rank!r}; give the number of columns that stay, 1 or more")
     if lost is not None and not 0 <= lost < 1:
         raise InvalidInput(f"lost={lost!r}; give a share from 0 to below 1")
-    data = Data(batches=first(calibration, samples))
+    data = Data(batches=enough(calibration, samples))
     tables, skipped = _tables(model, skip)
     if not tables:
         why = "; ".join(f"{name}: {reason}" for name, reason in [*skipped.items()][:3]) or "nothing looks rows up in a stored table"

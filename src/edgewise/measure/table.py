@@ -17,7 +17,7 @@ import numpy as np
 from edgewise.devices import Watch
 from edgewise.errors import EdgewiseError, InvalidInput, MeasurementFailed
 from edgewise.graph.graph import Graph
-from edgewise.graph.parts import Coupling
+from edgewise.graph.parts import Coupling, Kind
 from edgewise.graph.shrink import shrink
 from edgewise.measure import elsewhere
 from edgewise.measure.alternating import Alternating, Timer
@@ -119,16 +119,19 @@ def latency_table(
     return done
 
 
-def default_ladder(units: int, removable: bool = False, most: int | None = None, *, heads: bool = False) -> tuple[int, ...]:
+def default_ladder(units: int, removable: bool = False, most: int | None = None, *, kind: Kind = "channels") -> tuple[int, ...]:
     """Widths worth having, from wide to narrow, without the full one: multiples of 8 (of 4 up to 16; all of a few), 1, and 0 if removable.
 
     Engines compute whole vectors of channels, so widths between cost as much as the next multiple; heads are whole vectors each, and any
-    number of them is worth having. most: this many, closer to each other where narrow, besides 0.
+    number of them is worth having. most: this many, closer to each other where narrow, besides 0. Of what matrices multiply, these are the
+    multiples of 64 (of 32 up to 128): kernels take whole tiles, and what lies between two can take longer than the larger one.
     """
-    whole = heads or units <= 8
+    whole = kind == "heads" or units <= 8
     grid = range(1, units) if whole else [1, *(width for width in range(4, units, 4) if width <= 16 or width % 8 == 0)]
     widths = sorted(grid)
     if most is not None and len(widths) > most:
+        if kind in ("hidden", "neurons"):
+            widths = [width for width in widths if width <= 64 or width % (32 if width <= 128 else 64) == 0]
         wanted = np.linspace(1, units**0.5, most + 1)[:-1] ** 2
         widths = sorted({min(widths, key=lambda width: abs(width - goal)) for goal in wanted})
     return tuple(widths[::-1]) + ((0,) if removable else ())
@@ -252,7 +255,7 @@ class _Measuring:
             name, part = self.names[members[0]], self.parts.parts[members[0]]
             most = large if share[members[0]] >= LARGE else middle if share[members[0]] >= MIDDLE else small
             widths = (
-                default_ladder(part.units, part.removable, most, heads=part.kind == "heads")
+                default_ladder(part.units, part.removable, most, kind=part.kind)
                 if ladder is None
                 else sorted({*ladder.get(name, ())} - {part.units})[::-1]
             )

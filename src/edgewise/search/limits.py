@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from edgewise.graph import Graph, parts
 from edgewise.measure.sizes import size_predictor
-from edgewise.types import Budget, Execution
+from edgewise.records import Trial
+from edgewise.types import SPEED_TOLERANCE, Budget, Execution
 
 if TYPE_CHECKING:
     from edgewise.search.climb import Climb
@@ -96,6 +97,15 @@ def asked_speedup(climb: Climb, budget: Budget | None = None) -> float | None:
     if budget.energy_mj and measured is not None and measured.energy_mj:
         factors.append(measured.energy_mj / budget.energy_mj)  # of one model at one power: energy goes with time
     return max(factors, default=None)
+
+
+def foretold(climb: Climb, trial: Trial) -> bool:
+    """Whether a trial that was timed, and not measured yet, is as fast as the limits of milliseconds and energy come to."""
+    asked = asked_speedup(climb, replace(climb.budget, speedup=None))
+    if asked is None or trial.speedup is None or trial.measurement is not None:
+        return True
+    ratio = trial.shapes[-1].ratio if trial.shapes else trial.speedup.ratio  # those are held at the largest shape
+    return ratio.value >= asked * (1 - SPEED_TOLERANCE)
 
 
 def asked_limits(climb: Climb, budget: Budget | None = None) -> Limits:

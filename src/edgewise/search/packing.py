@@ -78,9 +78,13 @@ def preprocess_of(task: Any, chosen: Trial, rows: Literal["independent", "depend
 def rows_of(graph: Graph, task: Any, chosen: Trial) -> Literal["independent", "dependent"] | None:
     """Whether rows may share a call, by samples of the validation split; None for a model that takes one row, or where there is one.
 
-    An engine's own form answers row by row, which says nothing of the graph that other engines take from the same package: that is asked.
+    Texts of all lengths share the call: what a short one could notice is a long neighbour's padding. An engine's own form answers row by
+    row, which says nothing of the graph that other engines take from the same package: that is asked.
     """
-    inputs, _ = next(iter(task.split("validation").batches(ROWS)))
+    split = task.split("validation")
+    if hasattr(split, "every") and task.preprocess.mask:
+        split = split.every(ROWS)
+    inputs, _ = next(iter(split.batches(ROWS)))
     if not graph.signature.batched or len(next(iter(inputs.values()))) < 2:
         return None
     return measure.rows(graph, backends.plain(chosen.execution), inputs, divergence=chosen.divergence or 0.0).verdict

@@ -80,6 +80,36 @@ def test_texts_come_again_in_other_batches_and_other_padding(tmp_path, opened, k
     assert asked == [(8, 7), (1, 3)]
 
 
+@pytest.mark.parametrize("kind", ("memory", "disk"))
+def test_inner_tensors_keep_their_names_in_whatever_order_they_are_asked(tmp_path, opened, kind):
+    """`hidden` asks for its tensors first, `layers` and `relations` say along which axis tokens lie in an order of their own."""
+    batch, other = tensors(n=4, longest=6), blocks(TEACHER.structure)[0].stream
+    names = (BLOCK.key.tensor, other, BLOCK.stream)
+    along = {BLOCK.stream: 1, other: 1, BLOCK.key.tensor: BLOCK.key.axes[1]}
+    ask = recalling(asking(TEACHER, names, CPU), opened(tmp_path, {}) if kind == "disk" else InMemory(), "attention_mask", along=along)
+    _, exact = answered(TEACHER, batch, names)
+    mask = batch["attention_mask"] != 0
+    for _ in range(2):  # asked, then recalled
+        _, inner = ask(batch)
+        for name in (other, BLOCK.stream):
+            torch.testing.assert_close(inner[name][mask], exact[name][mask], rtol=2**-8, atol=1e-6)
+
+
+def test_a_text_that_stands_twice_in_a_batch_takes_the_room_of_one(tmp_path, opened):
+    """Drawn by length, long texts come several times in one batch."""
+    batch = {name: tensor[[0, 0, 0, 0]] for name, tensor in tensors(n=1, longest=7).items()}
+    once = {name: tensor[:1] for name, tensor in batch.items()}
+    single, several = (opened(tmp_path / name, {}) for name in ("single", "several"))
+    recall(single)[0](once)
+    recall(several)[0](batch)
+    assert several.path.stat().st_size == single.path.stat().st_size
+    kept = Kept(3, (torch.zeros(3, 4),))
+    memory = InMemory(most_bytes=100)
+    for name in (b"a", b"a", b"b"):
+        memory.put(sample_key([name]), kept, (Layout("stream", "float32", (-1, 4)),))
+    assert memory.get(sample_key([b"b"])) is not None
+
+
 def test_what_is_on_disk_outlives_the_process_to_the_bit(tmp_path, opened):
     batch = tensors(n=8, longest=7)
     one = opened(tmp_path, {})

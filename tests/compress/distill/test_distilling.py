@@ -158,6 +158,16 @@ def test_interrupted_and_resumed_is_the_same_to_the_bit(tmp_path, settings):
         run(task=Clouds(), checkpoint=tmp_path, temperature=7.0)
 
 
+def test_what_was_begun_with_another_model_or_teacher_isnt_gone_on_with(tmp_path):
+    settings = {"task": Clouds(), "epochs": 1, "batch_size": 32, "checkpoint": tmp_path}
+    done = distill(mlp(), teacher=mlp(32), **settings)
+    assert same(distill(mlp(), teacher=mlp(32), **settings).model, done.model)
+    with pytest.raises(InvalidInput, match=r"of another training \(model="):
+        distill(mlp(seed=1), teacher=mlp(32), **settings)
+    with pytest.raises(InvalidInput, match=r"of another training \(teacher="):
+        distill(mlp(), teacher=mlp(32, seed=1), **settings)
+
+
 def test_a_net_pruned_badly_recovers():
     task = Clouds(n=512)
     teacher = train(mlp(32), task, epochs=4, batch_size=32).model

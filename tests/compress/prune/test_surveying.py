@@ -117,11 +117,21 @@ def test_a_stream_settles_where_the_whole_network_is_best(found: Survey) -> None
     assert tried == ladder[: len(tried)] and len(tried) > 1  # from the widest down
     (width,) = settled.values()
     assert width == min(tried, key=lambda each: lost[each])
-    assert tried == ladder or lost[tried[-1]] >= lost[width]  # it ends with the first that is no better
+    assert tried == ladder or all(lost[each] >= lost[width] for each in tried[-surveying.PATIENCE :])
     # within bounds, and nothing where nothing is in reach
     narrow = next(each for each in reversed(ladder) if np.isfinite(lost[each]))
     assert found.settled(predict, goal, most={stream.name: narrow}) == {stream.name: narrow}
     assert found.settled(predict, 0.0) == {}
+
+
+def test_one_width_that_saves_no_time_doesnt_end_it(found: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stream,) = (part for part in found.chosen if part.kind == "hidden")
+    ladder = sorted(found.losses[stream.name], reverse=True)
+    told = dict(zip(ladder, (3.0, 4.0, 2.0, 2.5, 2.4, 1.0, 0.5), strict=False))
+    monkeypatch.setattr(Survey, "measured", lambda self, widths: told.get(widths[stream.name], 9.0))
+    tried: list[int] = []
+    settled = found.settled(lambda widths: 1.0, 2.0, tell=lambda name, width: tried.append(width))
+    assert settled == {stream.name: ladder[2]} and tried == ladder[:5]
 
 
 def test_prune_with_rounds() -> None:

@@ -56,7 +56,7 @@ class Answers(Protocol):
     def get(self, key: bytes) -> Kept | None: ...
 
     def put(self, key: bytes, kept: Kept, layout: Sequence[Layout]) -> None:
-        """Keep it, as long as there is room; all that are put have the same layout."""
+        """Keep it, as long as there is room, and unless it is known already; all that are put have the same layout."""
         ...
 
     def close(self) -> None: ...
@@ -74,7 +74,7 @@ class InMemory:
 
     def put(self, key: bytes, kept: Kept, layout: Sequence[Layout]) -> None:
         size = sum(tensor.nbytes for tensor in kept.tensors)
-        if size <= self._left:
+        if key not in self._known and size <= self._left:
             self._left -= size
             self._known[key] = Kept(kept.tokens, tuple(tensor.clone() for tensor in kept.tensors))
 
@@ -121,6 +121,8 @@ class OnDisk:
 
     def put(self, key: bytes, kept: Kept, layout: Sequence[Layout]) -> None:
         file = self._opened(layout)
+        if key in self._places:
+            return
         data = b"".join(tensor.contiguous().view(torch.uint8).numpy().tobytes() for tensor in kept.tensors)
         if self._end + _RECORD.size + len(data) > self._most:
             return

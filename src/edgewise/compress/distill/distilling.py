@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from edgewise.checkpoint import digest
 from edgewise.compress.distill.blending import Kept, Learner
 from edgewise.compress.distill.mapping import MAPPINGS, Mapped
 from edgewise.compress.distill.teacher import Teacher
@@ -68,7 +69,8 @@ def distill(
 
     learning_rate: its peak; 0.05 for sgd and 0.0005 for adamw unless given. precision, checkpoint, stopper, max_seconds: see `train`.
     cache: a folder; the teacher's answers to texts are kept there, for later epochs and later trainings, instead of in memory. With a
-    checkpoint they are kept beside it unless told otherwise, so that a training that is resumed goes on with the same answers.
+    checkpoint they are kept beside it unless told otherwise, so that a training that is resumed goes on with the same answers. A checkpoint
+    is of one model and one teacher that is a module: with others it isn't gone on with.
 
     `touched` are the weights that changed, `skipped` the others; the notes tell the loss of each epoch, the time, and why it ended.
     Raises InvalidInput for options and for a teacher whose outputs have other shapes, InvalidData where labels are needed and missing.
@@ -77,7 +79,9 @@ def distill(
     _check(model, teacher, weight, temperature, weights, kept)
     _check_choices(answers, mapping)
     task = _by_length(task) if by_length else task
-    inner = {**weights, "kept": sorted(kept or {}) if hidden else [], "mapping": mapping, "relation_layer": relation_layer}
+    inner = {**weights, "kept": sorted(kept or {}) if hidden else [], "mapping": mapping, "relation_layer": relation_layer, "mask": mask}
+    if checkpoint is not None:
+        inner |= {name: digest(net) for name, net in (("model", model), ("teacher", teacher)) if isinstance(net, nn.Module)}
     teaching = Teaching()
     if teacher is not None and (weight or any(weights.values())):
         teaching = prepared(model, teacher, **weights, kept=kept, relation_layer=relation_layer, mapping=mapping, mask=mask, seed=seed)

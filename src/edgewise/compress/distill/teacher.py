@@ -147,9 +147,10 @@ def recalling(
             longest = int(lengths[unknown].max())
             asked = {name: tensor[unknown] for name, tensor in tensors.items()}
             given, inner = ask({name: tensor[:, :longest] if name in texts else tensor for name, tensor in asked.items()})
-            names = [*(f"output {number}" for number in range(len(given))), *inner]
-            places = [*(1 if number in by_token else 0 for number in range(len(given))), *(axes.get(name, 0) for name in inner)]
-            whole = [*(tensor.cpu() for tensor in given), *(tensor.bfloat16().cpu() for tensor in inner.values())]
+            # In the order of `along`, in which they are handed out again, whatever the order that they come in.
+            names = [*(f"output {number}" for number in range(len(given))), *axes]
+            places = [*(1 if number in by_token else 0 for number in range(len(given))), *axes.values()]
+            whole = [*(tensor.cpu() for tensor in given), *(inner[name].bfloat16().cpu() for name in axes)]
             layout = [_laid_out(name, tensor, place) for name, tensor, place in zip(names, whole, places, strict=True)]
             for number, row in enumerate(unknown):
                 length = int(lengths[row])

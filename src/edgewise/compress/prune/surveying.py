@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 from edgewise.compress.prune.around import losses_around
 from edgewise.compress.prune.calibration import Data, enough, first
@@ -22,6 +23,8 @@ from edgewise.types import Inputs
 MOST_WIDTHS = 20
 # Of a stream, whose every width is a network of its own that is refitted.
 MOST_STREAM_WIDTHS = 10
+# Widths of a stream in a row that are no better before it settles: an engine may be no faster at one, and clearly at the next.
+PATIENCE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,14 +117,14 @@ class Survey:
 
         What a stream loses is bounded (an answer can't be more than wrong), and it saves time everywhere: by losses that add up, all of it
         goes before anything else does. So it is narrowed for as long as the whole network gets better, each time measured as it will be.
-        tell: called with what is tried.
+        One width that is no better doesn't end it: time doesn't fall with each. tell: called with what is tried.
         """
         settled: dict[str, int] = {}
         for part in self.chosen:
             if part.kind != "hidden":
                 continue
             low, high = (least or {}).get(part.name, 0), (most or {}).get(part.name, part.units)
-            best = float("inf")
+            best, worse = float("inf"), 0
             for width in sorted((w for w in self.losses[part.name] if low <= w <= high), reverse=True):
                 fixed = {**settled, part.name: width}
                 found = self.solve(predict, target, {**(least or {}), **fixed}, {**(most or {}), **fixed})
@@ -130,9 +133,10 @@ class Survey:
                 if tell:
                     tell(part.name, width)
                 lost = self.measured(found.widths)
-                if not lost < best:  # nor where nothing is left to normalise
+                if lost < best:
+                    best, chosen, worse = lost, width, 0
+                elif (worse := worse + 1) == PATIENCE or isnan(lost):  # nor where nothing is left to normalise
                     break
-                best, chosen = lost, width
             if best < float("inf"):
                 settled[part.name] = chosen
         return settled
@@ -182,7 +186,7 @@ def chosen_parts(model: Network, of: str, skip: Collection[str]) -> tuple[Coupli
 def ladder(part: Part, depth: bool = True) -> tuple[int, ...]:
     """The widths that a part may take, from its full one down."""
     most = MOST_STREAM_WIDTHS if part.kind == "hidden" else MOST_WIDTHS
-    narrower = default_ladder(part.units, part.removable and depth, most, heads=part.kind == "heads")
+    narrower = default_ladder(part.units, part.removable and depth, most, kind=part.kind)
     return (part.units, *(width for width in narrower if width < part.units))
 
 
