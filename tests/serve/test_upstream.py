@@ -203,6 +203,9 @@ def test_over_http(there: Files, tmp_path: Path) -> None:
             mirror = Mirror(fetch, tmp_path / "here", None, said.append)
             assert mirror.sync(), said
             assert (tmp_path / "here/m/1/model.edgew").read_bytes() == (there.folder / "m/1/model.edgew").read_bytes()
+            with fetch("m/1/model.edgew", {}) as got:
+                assert got.body.read(2)
+            assert got.body.closed  # read to its end or not
         finally:
             server.shutdown()
             thread.join(10)

@@ -96,8 +96,8 @@ def https(address: str, ca: Path | None = None) -> Fetch:
         )
         try:
             connection.request("GET", base + quote(path), headers={"accept-encoding": "identity", **headers})
-            answer = connection.getresponse()
-            yield Got(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer)
+            with contextlib.closing(connection.getresponse()) as answer:  # one without a length has the socket, not the connection
+                yield Got(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer)
         except http.client.HTTPException as error:
             raise OSError(f"{host} gave no HTTP answer: {error!r}") from error
         finally:
