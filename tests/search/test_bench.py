@@ -72,6 +72,22 @@ def test_the_reference_is_another_engine_at_each_shape(bench):
     assert shapes[1].ratio == large.ratio and shapes[0].reference_ms == np.median(small.reference_ms)
 
 
+def test_what_a_package_takes_is_found_out_once(tmp_path):
+    made = []
+
+    class Package:
+        size_bytes = 1234
+
+    def package(graph, forms):
+        made.append(graph)
+        return Package
+
+    for _ in range(2):  # the second is of a study that goes on
+        bench = Bench(Store(tmp_path, lambda: None), None, devices.local(), (inputs(4),), ("origin",), package, list)
+        assert [bench.package_bytes(chain(count)) for count in (2, 2, 3)] == [1234] * 3
+    assert len(made) == 2
+
+
 def test_one_shape_tells_nothing_apart_and_a_side_that_fails_at_one_has_no_ratio(bench):
     class Part:
         def __init__(self, ratio):

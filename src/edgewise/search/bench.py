@@ -118,7 +118,13 @@ class Bench:
         )
 
     def package_bytes(self, graph: Graph) -> int:
-        return self.package(graph, {}).size_bytes
+        """Kept in the study: to code a table of words takes longer than much else that a resumed search goes through again."""
+        name = key(*self.origin, "package bytes", graph.sha256)
+        known: int | None = self.store.noted(name)
+        if known is None:
+            known = self.package(graph, {}).size_bytes
+            self.store.note(name, known)
+        return known
 
     def model(self, graph: Graph, execution: Execution, split: Split | None = None, *, shape: Inputs | None = None) -> bytes:
         """What the execution's engine loads: the graph, or a form of its own, made once and kept.
