@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgewise.data.padding import Padding
 from edgewise.errors import InvalidData
 from edgewise.types import Signature
 
@@ -11,13 +12,17 @@ from edgewise.types import Signature
 def inputs(signature: Signature, *, batch: int = 1, tokens: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
     """One call's inputs. Leading axes that are open become `batch`, other open ones `tokens`.
 
-    Floats are of a normal distribution, bytes of any value, wider integers 0 or 1, which any table of tokens or classes has.
+    Floats are of a normal distribution, bytes of any value, wider integers 0 or 1, which any table of tokens or classes has; a mask, by
+    name and rank as `Padding` knows it, is all ones: holes in it are no sentence's, and whatever shares a row with them looks dependent.
     Raises InvalidData for a dtype that can't be drawn.
     """
     generator = np.random.default_rng(seed)
     axes = {axis: tokens for spec in signature.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
     axes |= {spec.shape[0]: batch for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
-    return {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
+    found = {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
+    if (mask := Padding.of(signature, [{name: np.ones((1, 1)) for name in found}]).mask) is not None:
+        found[mask] = np.ones_like(found[mask])
+    return found
 
 
 def _drawn(shape: tuple[int, ...], dtype: np.dtype, generator: np.random.Generator) -> np.ndarray:
