@@ -92,7 +92,10 @@ def record(name: str, result: dict[str, Any]) -> None:
 
 
 def keep_study(study: Study, folder: Path) -> None:
-    """The study without what is one number per sample (scores, single latencies): small enough to commit, enough for every plot."""
+    """The study without what is one number per sample (scores, single latencies): small enough to commit, enough for every plot.
+
+    Where the data lay is nobody else's business.
+    """
 
     def thin(value: Any) -> Any:
         if isinstance(value, Quality):
@@ -106,7 +109,10 @@ def keep_study(study: Study, folder: Path) -> None:
         return value
 
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "study.json", to_json(thin(study)))
+    text, here = to_json(thin(study)), os.environ.get("EDGEWISE_DATA", "data")
+    for place in {here, str(Path(here).resolve())}:
+        text = text.replace(f'"{place}/'.encode(), b'"$EDGEWISE_DATA/')
+    write(folder / "study.json", text)
 
 
 def told(interval: Interval, scale: float = 1.0, digits: int = 3) -> dict[str, float]:
