@@ -45,10 +45,10 @@ def fashion() -> Path:
     Files are held against the checksums of the published ones.
     """
     own = Path(os.environ.get("EDGEWISE_DATA", "data")) / "fashion-mnist"
-    folder = next((place for place in (own, FASHION_DEBIAN) if place.is_dir()), None)
-    if folder is None:
+    folder = next((place for place in (own, FASHION_DEBIAN) if all((place / name).is_file() for name in FASHION_SHA256)), None)
+    if folder is None:  # nor all of it, where a fetch broke off
         folder = own
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in FASHION_SHA256:
             print(f"fetching {name}", file=sys.stderr)
             urllib.request.urlretrieve(f"{FASHION_URL}/{name}", folder / name)
