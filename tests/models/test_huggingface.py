@@ -330,7 +330,17 @@ def test_names_of_the_hub_are_told_from_paths(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     assert hub.is_name("google/electra-small-discriminator")
-    for path in ("models/bert", "./models/bert", "bert", "a/b/c", "/models/bert", "../models/bert", "net.py:build", "org/"):
+    for path in (
+        "models/bert",
+        "./models/bert",
+        "bert",
+        "a/b/c",
+        "/models/bert",
+        "../models/bert",
+        "net.py:build",
+        "org/",
+        "elsewhere/net.onnx",
+    ):
         assert not hub.is_name(path)
     place = encoders.folder(tmp_path / "cached", "bert")
     asked: list[tuple[str, dict[str, Any]]] = []

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 USUAL_TASK = "image-classification"
 TOKENIZER = "tokenizer.json"
-FILES = (".onnx", ".pt2", ".edgew")  # of models: no names on the hub, however they read
 DATA = "Pictures: a folder per class, IDX files, an .npz. Texts: a file of rows, or a folder with train, dev and test. Or module:function."
 
 
@@ -165,7 +164,7 @@ def model_options(model: str) -> dict[str, Any]:
     """
     from edgewise.models import hub
 
-    folder = hub.download(model) if hub.is_name(model) and Path(model).suffix not in FILES else Path(model)
+    folder = hub.download(model) if hub.is_name(model) else Path(model)
     if not folder.is_dir() or not (folder / TOKENIZER).is_file():
         return {}
     try:

@@ -20,7 +20,7 @@ def inputs(signature: Signature, *, batch: int = 1, tokens: int = 1, seed: int =
     axes = {axis: tokens for spec in signature.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
     axes |= {spec.shape[0]: batch for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
     found = {spec.name: _drawn(spec.concrete(**axes), np.dtype(spec.dtype), generator) for spec in signature.inputs}
-    if (mask := Padding.of(signature, [{name: np.ones((1, 1)) for name in found}]).mask) is not None:
+    if (mask := Padding.of(signature, ()).mask) is not None:
         found[mask] = np.ones_like(found[mask])
     return found
 

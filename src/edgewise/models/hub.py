@@ -10,12 +10,16 @@ from edgewise import registry
 from edgewise.errors import InvalidModel
 from edgewise.models.huggingface import CONFIG, INDEX, SENTENCES, TOKENIZER
 
+_FILES = (".onnx", ".pt2", ".edgew")  # of models
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` reads as "org/name", and as no path: nothing of that name is here, nor a folder that it would lie in."""
-    return bool(_NAME.fullmatch(text)) and not Path(text).exists() and not Path(text).parent.exists()
+    """Whether `text` reads as "org/name", and as no path: no file of a model by its name, nothing of that name is here, nor a folder that
+    it would lie in.
+    """
+    path = Path(text)
+    return bool(_NAME.fullmatch(text)) and path.suffix.lower() not in _FILES and not path.exists() and not path.parent.exists()
 
 
 def download(name: str) -> Path:

@@ -112,6 +112,14 @@ def test_what_is_wrong_is_said_and_what_leaks_leaves() -> None:
     assert [len(dataset.parts[split]) for split in ("train", "validation", "test")] == [29, 6, 7]
 
 
+def test_a_copy_of_a_test_text_leaves_train_whatever_its_spaces() -> None:
+    texts, labels = sentences(10)
+    given = ["train"] * 8 + ["validation", "test", "train"]
+    dataset = prepare(source([*texts[:9], "it 's no use .", "It's no use."], [*labels, 0], given))
+    assert "It's no use." not in parts(dataset)["train"]
+    assert any("1 texts equal one of a split that is kept for judging" in finding for finding in dataset.findings)
+
+
 def test_phrases_of_a_given_test_split_are_counted() -> None:
     texts, labels = sentences(30, words=(8, 12))
     phrase = " ".join(texts[25].split()[:5])

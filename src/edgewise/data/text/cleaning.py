@@ -59,10 +59,11 @@ def clean(source: TextSource) -> Cleaned:
     unknown = ~labelled if labelled.any() else np.zeros(len(labelled), dtype=bool)
     usable = ~empty & ~unknown
     tokens = phrases.tokens(first if other is None else ())
-    leaks = _leaks(source.given, digests, usable)
+    alike = _alike(tokens, digests) if other is None else digests
+    leaks = _leaks(source.given, alike, usable)
     keep = usable & ~leaks
     pool = keep & np.isin(source.given, ("", "train"))
-    groups = _alike(tokens, digests, pool) if other is None else _bound(first, other, digests)
+    groups = alike if other is None else _bound(first, other, digests)
     phrase = np.zeros(len(digests), dtype=bool)
     if other is None:
         places = np.flatnonzero(pool)
@@ -85,11 +86,11 @@ def plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _alike(tokens: phrases.Tokens, digests: Sequence[bytes], pool: np.ndarray) -> tuple[bytes, ...]:
-    """Of those in `pool` with the same words and marks, whatever spaces stand between them ("it 's" and "it's"), the least digest."""
+def _alike(tokens: phrases.Tokens, digests: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Of texts with the same words and marks, whatever spaces stand between them ("it 's" and "it's"), the least digest."""
     found = list(digests)
     places: dict[bytes, list[int]] = defaultdict(list)
-    for place in np.flatnonzero(pool & (tokens.lengths > 0)).tolist():
+    for place in np.flatnonzero(tokens.lengths > 0).tolist():
         places[tokens.ids[tokens.starts[place] : tokens.starts[place + 1]].tobytes()].append(place)
     for same in places.values():
         least = min(digests[place] for place in same)
